@@ -1,0 +1,56 @@
+"""What every command line of the package shares: error reporting and atomic writing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def run_command(main: Callable[[], None]) -> None:
+    """Run a command line and turn what a user can mend into one line and an exit status.
+
+    Args:
+        main: The command; it parses ``sys.argv`` itself.
+
+    Raises:
+        SystemExit: Status 1 after a ``ValueError``, ``OSError`` or ``RuntimeError``, whose message
+            goes to stderr; 130 after Ctrl-C. Set ``TFCKD_TRACEBACK=1`` to see the traceback too.
+    """
+    try:
+        main()
+    except (ValueError, OSError, RuntimeError) as error:
+        if os.environ.get("TFCKD_TRACEBACK"):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from error
+    except KeyboardInterrupt:
+        print("interrupted: run the same command again to continue", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path`` that replaces it when the block succeeds.
+
+    An interrupted or failed block leaves an earlier ``path`` untouched and removes the temporary
+    file. The temporary name keeps the suffix, since writers choose the format by it.
+
+    Examples:
+        >>> import tempfile
+        >>> target = Path(tempfile.mkdtemp()) / "sub" / "note.txt"
+        >>> with atomic_write(target) as temporary:
+        ...     _ = temporary.write_text("done")
+        >>> target.read_text()
+        'done'
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,63 @@
+"""What every distillation scheme takes and returns."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+FeatureSets = dict[str, list[torch.Tensor]]
+FeatureShapes = dict[str, list[tuple[int, int]]]
+
+
+@dataclass(frozen=True)
+class DistillInputs:
+    """What one network made of a batch.
+
+    Attributes:
+        feature_sets: ``encoder``, ``bottleneck`` and ``decoder``: the output of each layer of the
+            set in the order of the signal's way, (B, C, T, F).
+        spectrum: Complex spectrum of the estimate, (B, T, F).
+        waveform: Estimate in the time domain, (B, samples).
+    """
+
+    feature_sets: FeatureSets
+    spectrum: torch.Tensor
+    waveform: torch.Tensor
+
+    def detach(self) -> DistillInputs:
+        """The same tensors without their history, as a teacher's must be."""
+        return DistillInputs(
+            {name: [x.detach() for x in layers] for name, layers in self.feature_sets.items()},
+            self.spectrum.detach(),
+            self.waveform.detach(),
+        )
+
+
+class AbsDistiller(nn.Module, ABC):
+    """A distillation loss, with whatever it learns beside the student.
+
+    A scheme is built from the sizes of the features it will see::
+
+        Scheme(student_shapes, teacher_shapes, frames, batch_size, **distiller_conf)
+
+    where the shapes give (C, F) of every layer, by set, and ``frames`` and ``batch_size`` are those
+    of a training batch.
+    """
+
+    @abstractmethod
+    def forward(
+        self, student: DistillInputs, teacher: DistillInputs
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Compare a student with its teacher.
+
+        Args:
+            student: What the student made of the batch, with gradient.
+            teacher: What the teacher made of the same batch.
+
+        Returns:
+            The loss, a scalar to be added to the enhancement loss, and its parts for the log:
+            detached scalars by name. The teacher receives no gradient.
+        """

@@ -1,0 +1,174 @@
+"""Time-frequency cross-calibration: how much each teacher layer teaches each student layer."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from espnet2_tfckd.distiller.similarity import (
+    STREAMS,
+    LayerSimilarity,
+    layer_similarities,
+    symmetric_divergence,
+)
+
+WEIGHTINGS = ("own", "exchanged", "uniform")
+
+
+class SimilarityEmbedding(nn.Module):
+    """Two-layer perceptron on the rows of a Gram matrix, normalised over the frames.
+
+    Shape:
+        (B, T, N) to (B, T, D). N may be below ``size`` (a batch smaller than the configured one):
+        the missing columns count as zero.
+    """
+
+    def __init__(self, size: int, hidden: int, output: int):
+        super().__init__()
+        self.fc1 = nn.Linear(size, hidden)
+        self.fc2 = nn.Linear(hidden, output)
+
+    def forward(self, gram: torch.Tensor) -> torch.Tensor:
+        hidden = F.relu(F.linear(gram, self.fc1.weight[:, : gram.shape[-1]], self.fc1.bias))
+        return F.normalize(self.fc2(hidden), dim=1)
+
+
+class TFCalibration(nn.Module):
+    """Distillation loss of one correlated set of layers, calibrated in time and frequency.
+
+    Args:
+        student_layers: Number of student layers, Ns.
+        teacher_layers: Number of teacher layers, Nt.
+        frames: Frames T of a training batch.
+        batch_size: Utterances of a training batch, at most.
+        streams: The streams that contribute: ``time``, ``frequency`` or both.
+        weighting: ``own``: a stream's weights multiply its own divergence, as in the reference
+            code. ``exchanged``: the other stream's. ``uniform``: 1 / Nt, no calibration.
+        frequency_expansion: Width of the frequency embeddings over ``batch_size``.
+
+    References:
+        arXiv 2506.13127, "time-frequency cross-calibrated distillation".
+    """
+
+    def __init__(
+        self,
+        student_layers: int,
+        teacher_layers: int,
+        frames: int,
+        batch_size: int,
+        streams: tuple[str, ...] = STREAMS,
+        weighting: str = "own",
+        frequency_expansion: int = 4,
+    ):
+        super().__init__()
+        self.frames, self.batch_size = frames, batch_size
+        self.streams, self.weighting = streams, weighting
+        self.teacher_layers = teacher_layers
+        wide = frequency_expansion * batch_size
+        sizes = {"time": (frames, 2 * frames, frames), "frequency": (batch_size, wide, wide)}
+        self.query, self.key = nn.ModuleDict(), nn.ModuleDict()
+        if weighting == "uniform":
+            return
+        for stream in _weight_sources(streams, weighting):
+            self.query[stream] = _embeddings(student_layers, sizes[stream])
+            self.key[stream] = _embeddings(teacher_layers, sizes[stream])
+
+    def forward(
+        self, student: list[torch.Tensor], teacher: list[torch.Tensor]
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+        """Compute the set's loss.
+
+        Args:
+            student: Features of the set's layers, each (B, C, T, F).
+            teacher: The same of the teacher; detach them to keep gradients from it.
+
+        Returns:
+            The loss; its part from each stream; the weights of each stream, (B, T, Ns, Nt), whose
+            sum over Nt is 1.
+
+        Raises:
+            ValueError: When T is not ``frames`` or the batch is larger than ``batch_size``.
+        """
+        self._check(student + teacher)
+        student_similarities = [layer_similarities(x) for x in student]
+        teacher_similarities = [layer_similarities(x) for x in teacher]
+        weights = self.weights(student_similarities, teacher_similarities)
+        parts = {}
+        for stream in self.streams:
+            divergence = _divergences(
+                [layer[stream] for layer in student_similarities],
+                [layer[stream] for layer in teacher_similarities],
+            )
+            # summed over frames and teacher layers; averaged over utterances and student layers
+            weighted = weights[_source(stream, self.weighting)] * divergence
+            parts[stream] = weighted.sum((1, 3)).mean()
+        return sum(parts.values()), parts, weights
+
+    def weights(
+        self,
+        student: list[dict[str, LayerSimilarity]],
+        teacher: list[dict[str, LayerSimilarity]],
+    ) -> dict[str, torch.Tensor]:
+        """Weights of every stream that is used, (B, T, Ns, Nt)."""
+        if self.weighting == "uniform":
+            batch, frames, _ = student[0]["time"].gram.shape
+            shape = (batch, frames, len(student), self.teacher_layers)
+            uniform = student[0]["time"].gram.new_full(shape, 1 / self.teacher_layers)
+            return dict.fromkeys(self.streams, uniform)
+        weights = {}
+        for stream, queries in self.query.items():
+            keys = self.key[stream]
+            query = [
+                embed(layer[stream].gram) for embed, layer in zip(queries, student, strict=True)
+            ]
+            key = [embed(layer[stream].gram) for embed, layer in zip(keys, teacher, strict=True)]
+            energy = torch.einsum("btid,btjd->btij", torch.stack(query, 2), torch.stack(key, 2))
+            weights[stream] = energy.softmax(-1)
+        return weights
+
+    def _check(self, features: list[torch.Tensor]) -> None:
+        batch, _, frames, _ = features[0].shape
+        if any(x.shape[0] != batch or x.shape[2] != frames for x in features):
+            raise ValueError(
+                "student and teacher features differ in batch size or frame rate: "
+                f"{[tuple(x.shape) for x in features]}; use the same STFT hop in both"
+            )
+        if frames != self.frames or batch > self.batch_size:
+            raise ValueError(
+                f"a batch of {batch} utterances of {frames} frames does not fit the calibration, "
+                f"built for up to {self.batch_size} of exactly {self.frames}: train with "
+                "iterator_type chunk and one fixed chunk_length"
+            )
+
+
+def _embeddings(layers: int, sizes: tuple[int, int, int]) -> nn.ModuleList:
+    return nn.ModuleList(SimilarityEmbedding(*sizes) for _ in range(layers))
+
+
+def _source(stream: str, weighting: str) -> str:
+    """The stream whose weights multiply this stream's divergence."""
+    if weighting == "exchanged":
+        return "frequency" if stream == "time" else "time"
+    return stream
+
+
+def _weight_sources(streams: tuple[str, ...], weighting: str) -> list[str]:
+    return sorted({_source(stream, weighting) for stream in streams})
+
+
+def _divergences(student: list[LayerSimilarity], teacher: list[LayerSimilarity]) -> torch.Tensor:
+    """Divergence of every pair of layers, (B, T, Ns, Nt)."""
+    student_pairs = [(layer.probability.log(), layer.probability) for layer in student]
+    teacher_pairs = [(layer.probability.log(), layer.probability) for layer in teacher]
+    rows = [
+        torch.stack(
+            [
+                symmetric_divergence(log_student, log_teacher, p_student, p_teacher)
+                for log_teacher, p_teacher in teacher_pairs
+            ],
+            -1,
+        )
+        for log_student, p_student in student_pairs
+    ]
+    return torch.stack(rows, 2)

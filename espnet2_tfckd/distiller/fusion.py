@@ -1,0 +1,187 @@
+"""Recursive fusion: one representative for a set of layers."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class _PReLU(torch.autograd.Function):
+    """``F.prelu`` with one slope; PyTorch's own backward takes 2.5 times as long on a CPU."""
+
+    @staticmethod
+    def forward(ctx, x, slope):
+        ctx.save_for_backward(x, slope)
+        return F.prelu(x, slope)
+
+    @staticmethod
+    def backward(ctx, grad):
+        return _prelu_backward(grad, *ctx.saved_tensors)
+
+
+def _prelu_backward(grad, x, slope):
+    grad_negative = torch.ops.aten.threshold_backward(grad, -x, 0)
+    grad_slope = torch.dot(grad_negative.flatten(), x.flatten()).view(1)
+    return torch.add(grad, grad_negative.mul_(slope - 1)), grad_slope
+
+
+class _GatedMerge(torch.autograd.Function):
+    """a * prelu(x) + b * y with gates [a, b] = sigmoid(weight @ [prelu(x), y] + bias).
+
+    Written out so that of each merge only its two inputs are kept for the backward pass, and
+    utterance by utterance so that a map stays in the cache from one operation to the next.
+
+    Shape:
+        x, y: (B, C, N); slope: (1,); weight: (2, 2C); bias: (2,). Returns (B, C, N).
+    """
+
+    @staticmethod
+    def forward(ctx, x, y, slope, weight, bias):
+        ctx.save_for_backward(x, y, slope, weight, bias)
+        merged = torch.empty_like(y)
+        for n in range(len(x)):
+            activated = F.prelu(x[n : n + 1], slope)[0]
+            gates = _gates(activated, y[n], weight, bias)
+            torch.mul(activated, gates[0], out=merged[n]).addcmul_(y[n], gates[1])
+        return merged
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, y, slope, weight, bias = ctx.saved_tensors
+        for_x, for_y = weight.chunk(2, dim=1)
+        grad_x, grad_y = torch.empty_like(x), torch.empty_like(y)
+        grad_slope, grad_weight, grad_bias = map(torch.zeros_like, (slope, weight, bias))
+        for n in range(len(x)):
+            activated = F.prelu(x[n : n + 1], slope)[0]
+            gates = _gates(activated, y[n], weight, bias)
+            grad_gates = torch.stack([(grad[n] * z).sum(0) for z in (activated, y[n])])
+            grad_logits = torch.ops.aten.sigmoid_backward(grad_gates, gates)
+            torch.mm(for_y.t(), grad_logits, out=grad_y[n]).addcmul_(grad[n], gates[1])
+            grad_activated = torch.mm(for_x.t(), grad_logits).addcmul_(grad[n], gates[0])
+            grad_x[n], from_slope = _prelu_backward(grad_activated, x[n], slope)
+            grad_slope += from_slope
+            grad_weight += torch.cat([grad_logits @ activated.t(), grad_logits @ y[n].t()], 1)
+            grad_bias += grad_logits.sum(1)
+        return grad_x, grad_y, grad_slope, grad_weight, grad_bias
+
+
+def _gates(x, y, weight, bias):
+    for_x, for_y = weight.chunk(2, dim=1)
+    return torch.addmm(bias.unsqueeze(1), for_x, x).addmm_(for_y, y).sigmoid_()
+
+
+class ProjectLayer(nn.Module):
+    """Bias-free convolution, instance norm, single-slope PReLU."""
+
+    def __init__(self, in_channels: int, channels: int, kernel: int):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, channels, kernel, padding=kernel // 2, bias=False)
+        self.norm = nn.InstanceNorm2d(channels, affine=True)
+        self.prelu = nn.PReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        norm = self.norm
+        x = F.group_norm(self.conv(x), norm.num_features, norm.weight, norm.bias, norm.eps)
+        return _PReLU.apply(x, self.prelu.weight)
+
+    def normalised(self, x: torch.Tensor, bins: torch.Tensor | None) -> torch.Tensor:
+        """A 1x1 convolution and its norm, before the PReLU, at some of the bins only.
+
+        The norm's statistics over all bins follow from the covariance of the input channels, which
+        folds the norm into the convolution.
+
+        Shape:
+            (B, C_in, T, F) and (K,) to (B, C, T * K); all F bins where ``bins`` is None.
+        """
+        weight = self.conv.weight.flatten(1)
+        flat = x.flatten(2)
+        centred = flat - flat.mean(2, keepdim=True)
+        covariance = centred @ centred.transpose(1, 2) / centred.shape[2]
+        variance = torch.einsum("mc,bcd,md->bm", weight, covariance, weight)
+        scale = self.norm.weight * torch.rsqrt(variance.clamp_min(0) + self.norm.eps)
+        if bins is not None:
+            centred = centred.view(x.shape)[..., bins].flatten(2)
+        bias = self.norm.bias.view(1, -1, 1)
+        return torch.baddbmm(bias, scale.unsqueeze(2) * weight, centred)
+
+
+class FusionStep(nn.Module):
+    """Projection of one layer, and the gate that merges it with what was fused before."""
+
+    def __init__(self, channels: int, mid_channels: int, first: bool):
+        super().__init__()
+        self.project = ProjectLayer(channels, mid_channels, kernel=1)
+        if not first:
+            self.gate = nn.Module()
+            self.gate.conv = nn.Conv2d(2 * mid_channels, 2, 1)
+
+    def forward(
+        self, x: torch.Tensor, fused: torch.Tensor | None, bins: torch.Tensor | None
+    ) -> torch.Tensor:
+        """(B, C, T, F) and (B, mid, T * K) to (B, mid, T * K), K of the F bins being kept."""
+        projected = self.project.normalised(x.float(), bins)
+        slope = self.project.prelu.weight
+        if fused is None:
+            return _PReLU.apply(projected, slope)
+        gate = self.gate.conv
+        return _GatedMerge.apply(projected, fused, slope, gate.weight.flatten(1), gate.bias)
+
+
+class RecursiveFusion(nn.Module):
+    """Folds the layers of a set, one after the other, into one representative.
+
+    At each step the fused map is resized in frequency (nearest bin) to the next layer and merged
+    with that layer's projection by a learnt gate. Since only bins that survive all later resizings
+    reach the representative, only those are computed.
+
+    Args:
+        channels: Channels of each layer, in recursion order.
+        mid_channels: Width in which layers are merged.
+
+    Shape:
+        List of (B, C_j, T, F_j) to (B, C_last, T, F_last).
+
+    References:
+        arXiv 2506.13127, "residual recursive fusion"; the gates are those of ReviewKD's ABF,
+        arXiv 2104.09044. The published code also holds an output convolution for every earlier
+        step, which feeds nothing; they are left out.
+    """
+
+    def __init__(self, channels: list[int], mid_channels: int = 128):
+        super().__init__()
+        self.steps = nn.ModuleList(
+            FusionStep(width, mid_channels, first=j == 0) for j, width in enumerate(channels)
+        )
+        self.output = ProjectLayer(mid_channels, channels[-1], kernel=3)
+
+    def forward(self, layers: list[torch.Tensor]) -> torch.Tensor:
+        bins = surviving_bins([x.shape[-1] for x in layers], layers[0].device)
+        fused = None
+        for step, x, kept in zip(self.steps, layers, bins, strict=True):
+            fused = step(x, fused, kept)
+        return self.output(fused.unflatten(2, layers[-1].shape[2:]))
+
+
+def surviving_bins(sizes: list[int], device: torch.device) -> list[torch.Tensor | None]:
+    """Bins of each layer that nearest-neighbour resizing from layer to layer carries to the last.
+
+    Args:
+        sizes: Frequency bins of each layer, in recursion order.
+        device: Where the indices are used.
+
+    Returns:
+        Indices (F_last,) for each layer; None where they are all of the layer's bins in order.
+
+    Examples:
+        >>> surviving_bins([5, 5, 2], torch.device("cpu"))
+        [tensor([0, 2]), tensor([0, 2]), None]
+    """
+    kept = [torch.arange(sizes[-1], device=device)]
+    for size, following in zip(sizes[-2::-1], sizes[:0:-1], strict=True):
+        kept.insert(0, kept[0] * size // following)
+    everything = [torch.arange(size, device=device) for size in sizes]
+    return [
+        None if torch.equal(index, every) else index
+        for index, every in zip(kept, everything, strict=True)
+    ]

@@ -1,0 +1,121 @@
+"""Similarities within one layer's features: frame to frame, and utterance to utterance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+
+STREAMS = ("time", "frequency")
+_NORM_EPS = 1e-6
+_SILENT_POWER = 1e-20  # keeps the gradient of the norm of an all-zero frame finite
+_MIN_SIMILARITY = 1e-7  # of a pair, after mapping to [0, 1]: its logarithm must stay finite
+
+
+class LayerSimilarity(NamedTuple):
+    """Similarities of a layer in one stream.
+
+    Attributes:
+        gram: Inner products; time (B, T, T), frequency (B, T, B).
+        probability: Cosine similarities mapped to [0, 1], each row divided by its sum; same shape.
+    """
+
+    gram: torch.Tensor
+    probability: torch.Tensor
+
+
+class _Grams(torch.autograd.Function):
+    """Inner products of frames within an utterance and of utterances within a frame.
+
+    Written out because the features are large: they are read where they lie, a block of frames at a
+    time where their order must change, and since both results are symmetric, one product a stream
+    gives the gradient where autograd would take two.
+
+    Shape:
+        (B, C, T, F) to (B, T, T) and (T, B, B).
+    """
+
+    @staticmethod
+    def forward(ctx, x):
+        x = x.contiguous()
+        ctx.save_for_backward(x)
+        batch, _, frames, _ = x.shape
+        time = x.new_empty(batch, frames, frames)
+        for utterance, gram in zip(x, time, strict=True):
+            torch.addbmm(gram, utterance, utterance.transpose(1, 2), beta=0, out=gram)
+        blocks = [block @ block.transpose(1, 2) for _, block in _frame_blocks(x)]
+        return time, torch.cat(blocks)
+
+    @staticmethod
+    def backward(ctx, grad_time, grad_frequency):
+        (x,) = ctx.saved_tensors
+        grad = torch.empty_like(x)
+        grad_time = grad_time + grad_time.transpose(1, 2)
+        for utterance, symmetric, out in zip(x, grad_time, grad, strict=True):
+            torch.bmm(symmetric.expand(len(utterance), -1, -1), utterance, out=out)
+        grad_frequency = grad_frequency + grad_frequency.transpose(1, 2)
+        for at, block in _frame_blocks(x):
+            across = grad_frequency[at] @ block  # (t, B, C * F)
+            grad[:, :, at] += across.unflatten(2, (x.shape[1], x.shape[3])).permute(1, 2, 0, 3)
+        return grad
+
+
+def _frame_blocks(x: torch.Tensor, size: int = 2**20) -> Iterator[tuple[slice, torch.Tensor]]:
+    """The features as (t, B, C * F), some frames at a time, so that a block fits the cache."""
+    batch, channels, frames, bins = x.shape
+    step = max(1, size // (batch * channels * bins))
+    for start in range(0, frames, step):
+        at = slice(start, start + step)
+        yield at, x[:, :, at].permute(2, 0, 1, 3).flatten(2)
+
+
+def layer_similarities(feature: torch.Tensor) -> dict[str, LayerSimilarity]:
+    """Both streams' similarities of one layer, from one matrix product each.
+
+    The time stream compares the frames of an utterance with each other. The frequency stream
+    compares, at each frame, the spectra of the utterances of the batch.
+
+    Args:
+        feature: (B, C, T, F).
+
+    Returns:
+        ``time`` and ``frequency``.
+
+    References:
+        arXiv 2506.13127, section on time-frequency cross-calibrated distillation. The floor under
+        similarities is ours: there, two opposite frames give log(0).
+    """
+    time_gram, frequency_gram = _Grams.apply(feature.float())
+    return {
+        "time": LayerSimilarity(time_gram, _probability(time_gram)),
+        "frequency": LayerSimilarity(
+            frequency_gram.transpose(0, 1), _probability(frequency_gram).transpose(0, 1)
+        ),
+    }
+
+
+def _probability(gram: torch.Tensor) -> torch.Tensor:
+    """Row-normalised cosine similarity in [0, 1] from inner products, (..., N, N)."""
+    power = gram.diagonal(dim1=-2, dim2=-1).clamp_min(0)
+    norm = torch.sqrt(power + _SILENT_POWER) + _NORM_EPS
+    cosine = gram / (norm.unsqueeze(-1) * norm.unsqueeze(-2))
+    similarity = ((cosine + 1) / 2).clamp_min(_MIN_SIMILARITY)
+    return similarity / similarity.sum(-1, keepdim=True)
+
+
+def symmetric_divergence(
+    log_student: torch.Tensor, log_teacher: torch.Tensor, student: torch.Tensor, teacher: torch.Tensor
+) -> torch.Tensor:
+    """Jeffreys divergence of rows of probabilities, averaged over the last axis.
+
+    Args:
+        log_student: Logarithm of ``student``.
+        log_teacher: Logarithm of ``teacher``.
+        student: Probabilities, (..., N).
+        teacher: Probabilities, (..., N).
+
+    Returns:
+        mean over N of (teacher - student) * (log teacher - log student), (...).
+    """
+    return ((teacher - student) * (log_teacher - log_student)).mean(-1)
