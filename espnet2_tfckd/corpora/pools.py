@@ -1,0 +1,233 @@
+"""Pools of speech clips and of noise that a corpus is mixed from, at 16 kHz mono float32."""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+from scipy.signal import firwin2, lfilter, welch
+
+from espnet2_tfckd.corpora.mixing import active_power, frame_levels, loop_excerpt, trim
+
+RATE = 16000
+SHORTEST, STANDALONE, LONGEST = 2.0, 3.0, 6.0  # seconds
+AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".g722"}
+
+Clip = tuple[np.ndarray, list[Path]]
+
+
+def read_mono(path: str | Path) -> np.ndarray:
+    """Decode any of ``AUDIO_SUFFIXES`` to 16 kHz mono float32, (T,).
+
+    libsndfile reads wav, flac and ogg; PyAV reads G.722 and opus.
+
+    Raises:
+        ValueError: The file cannot be decoded or holds NaN; the message names it.
+    """
+    path = Path(path)
+    try:
+        if path.suffix in {".g722", ".opus"}:
+            samples, rate = _decode_with_av(path)
+        else:
+            samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
+    except (soundfile.LibsndfileError, ValueError) as error:  # PyAV's errors are ValueErrors too
+        raise ValueError(f"{path} cannot be decoded ({error}): replace or remove it") from error
+    if not np.isfinite(samples).all():
+        raise ValueError(f"{path} holds samples that are not numbers: replace or remove it")
+    mono = samples.mean(axis=1)
+    return mono if rate == RATE else soxr.resample(mono, rate, RATE).astype(np.float32)
+
+
+def _decode_with_av(path: Path) -> tuple[np.ndarray, int]:
+    import av
+
+    blocks, rate = [], RATE
+    with av.open(str(path), format="g722" if path.suffix == ".g722" else None) as container:
+        for frame in container.decode(audio=0):
+            block, rate = frame.to_ndarray(), frame.sample_rate
+            if not frame.format.is_planar:  # (1, T * C) -> (C, T)
+                block = block.reshape(-1, frame.layout.nb_channels).T
+            scale = 32768 if block.dtype == np.int16 else 1
+            blocks.append(block.T.astype(np.float32) / scale)
+    if not blocks:
+        raise ValueError("no audio in it")
+    return np.concatenate(blocks), rate
+
+
+def is_wideband(path: Path) -> bool:
+    """True if a recording has at least the corpus' sampling rate (opus and G.722 always do)."""
+    return path.suffix in {".g722", ".opus"} or soundfile.info(path).samplerate >= RATE
+
+
+def read_opensfx(archive: str | Path, title: str) -> np.ndarray:
+    """The first sound of OpenTTD's sound archive whose title starts with ``title``, (T,).
+
+    The archive is a table of (offset, length) pairs; each entry is a title (one length byte, text,
+    a zero) and a RIFF file.
+    """
+    data = Path(archive).read_bytes()
+    entries = (struct.unpack_from("<I", data)[0] & 0x7FFFFFFF) // 8
+    for entry in range(entries):
+        offset, length = struct.unpack_from("<II", data, 8 * entry)
+        offset &= 0x7FFFFFFF
+        start = offset + 1 + data[offset]
+        name = data[offset + 1 : start].decode("latin1").lstrip('"')
+        if name.startswith(title):
+            sound = io.BytesIO(data[start : start + length])
+            samples, rate = soundfile.read(sound, dtype="float32", always_2d=True)
+            return soxr.resample(samples.mean(axis=1), rate, RATE).astype(np.float32)
+    raise ValueError(f'{archive} holds no sound titled "{title}"')
+
+
+def usable_recordings(files: Sequence[Path], rng: np.random.Generator) -> Iterator[Clip]:
+    """Trimmed recordings at one level, in random order; silent and clipped ones are left out."""
+    order = rng.permutation(len(files))
+    for path in (files[index] for index in order):
+        signal = read_mono(path)
+        if len(signal) < 0.25 * RATE or np.abs(signal).max() < 0.01:
+            continue
+        if (np.abs(signal) >= 0.999).mean() > 2e-3:
+            continue
+        signal = trim(signal, RATE)
+        yield signal / np.sqrt(active_power(signal, RATE)).astype(np.float32) * 0.05, [path]
+
+
+def speech_clips(
+    files: Sequence[Path], rng: np.random.Generator, *, join: bool = True
+) -> Iterator[Clip]:
+    """Clips of 2 to 6.5 s from one speaker's recordings, each with the files it came from.
+
+    A recording that fits is a clip; a long one is cut at its quietest frames, and short ones are
+    joined with brief pauses. ``join=False`` takes only recordings that are a clip as they are, so
+    that transcripts stay valid.
+    """
+    parts: list[np.ndarray] = []
+    names: list[Path] = []
+    target = rng.uniform(STANDALONE, LONGEST)
+    for signal, [path] in usable_recordings(files, rng):
+        seconds = len(signal) / RATE
+        if (SHORTEST if not join else STANDALONE) <= seconds <= LONGEST:
+            yield signal, [path]
+        elif join and seconds > LONGEST:
+            for piece in _cut_at_pauses(signal):
+                yield piece, [path]
+        elif join:
+            if parts:
+                parts.append(np.zeros(int(rng.uniform(0.02, 0.2) * RATE), np.float32))
+            parts.append(signal)
+            names.append(path)
+            joined = sum(map(len, parts)) / RATE
+            if joined >= target:
+                if joined <= LONGEST + 0.5:
+                    yield np.concatenate(parts), names
+                parts, names, target = [], [], rng.uniform(STANDALONE, LONGEST)
+
+
+def _cut_at_pauses(signal: np.ndarray) -> Iterator[np.ndarray]:
+    start, shortest, longest = 0, int((SHORTEST + 0.5) * RATE), int(LONGEST * RATE)
+    while len(signal) - start > shortest:
+        earliest, latest = start + shortest, min(len(signal), start + longest)
+        end = latest
+        levels = frame_levels(signal[earliest:latest], RATE)
+        if latest < len(signal) and len(levels):
+            end = earliest + int(np.argmin(levels)) * 320 + 160
+        piece = trim(signal[start:end], RATE)
+        if SHORTEST * RATE <= len(piece):
+            yield piece
+        start = end
+
+
+class NoisePool:
+    """Noise of one split: recordings by kind and name, background talkers and key strokes.
+
+    Args:
+        recordings: Kind -> name -> waveform (T,).
+        shares: Kind -> probability (any scale). Beside the kinds of ``recordings`` it may hold
+            ``babble`` (5 to 8 talkers at once), ``speech_shaped`` (noise with the talkers'
+            spectrum) and ``typing`` (strokes at random intervals).
+        talkers: Continuous talk of each background speaker.
+        strokes: Single key strokes.
+    """
+
+    def __init__(
+        self,
+        recordings: dict[str, dict[str, np.ndarray]],
+        shares: dict[str, float],
+        talkers: Sequence[np.ndarray] = (),
+        strokes: Sequence[np.ndarray] = (),
+    ):
+        self.recordings, self.talkers, self.strokes = recordings, talkers, strokes
+        self.kinds = list(shares)
+        self.probabilities = np.array(list(shares.values())) / sum(shares.values())
+        self.shaping = _speech_shape(talkers) if "speech_shaped" in shares else None
+
+    def draw(self, length: int, rng: np.random.Generator) -> tuple[np.ndarray, str, str]:
+        """Noise of ``length`` samples with unit power (T,), its kind and its name."""
+        kind = str(rng.choice(self.kinds, p=self.probabilities))
+        special: dict[str, Callable] = {
+            "babble": self._babble,
+            "speech_shaped": self._speech_shaped,
+            "typing": self._typing,
+        }
+        noise, name = special.get(kind, self._recording)(length, rng, kind)
+        power = (noise.astype(np.float64) ** 2).mean()
+        return noise / np.sqrt(power), kind, name
+
+    def _recording(self, length: int, rng: np.random.Generator, kind: str):
+        name = str(rng.choice(list(self.recordings[kind])))
+        recording = self.recordings[kind][name]
+        excerpt = loop_excerpt(recording, length, RATE, rng)
+        for _ in range(20):  # do not pass off a pause as noise
+            if (excerpt**2).mean() > 0.05 * (recording**2).mean():
+                break
+            excerpt = loop_excerpt(recording, length, RATE, rng)
+        return excerpt, name
+
+    def _babble(self, length: int, rng: np.random.Generator, _kind: str):
+        count = int(rng.integers(5, 9))
+        noise = np.zeros(length)
+        for number in range(count):
+            talk = self.talkers[number % len(self.talkers)]
+            noise += loop_excerpt(talk, length, RATE, rng) * 10 ** (rng.uniform(-4, 4) / 20)
+        return noise, f"babble_{count}"
+
+    def _speech_shaped(self, length: int, rng: np.random.Generator, kind: str):
+        white = rng.standard_normal(length + len(self.shaping))
+        return lfilter(self.shaping, [1.0], white)[len(self.shaping) :], kind
+
+    def _typing(self, length: int, rng: np.random.Generator, kind: str):
+        noise, position = np.zeros(length), 0
+        while position < length:
+            stroke = self.strokes[int(rng.integers(len(self.strokes)))][: length - position]
+            noise[position : position + len(stroke)] += stroke * rng.uniform(0.5, 1)
+            position += int(rng.uniform(0.06, 0.28) * RATE)
+        return noise, kind
+
+
+def _speech_shape(talkers: Sequence[np.ndarray]) -> np.ndarray:
+    """Linear-phase filter (513,) with the long-term spectrum of the talkers."""
+    frequencies, power = welch(np.concatenate(talkers), RATE, nperseg=512)
+    return firwin2(513, frequencies / (RATE / 2), np.sqrt(power / power.max()))
+
+
+def continuous_talk(files: Sequence[Path], rng: np.random.Generator, seconds: float = 90):
+    """Recordings of background talkers strung together, at most a little over ``seconds``, (T,)."""
+    parts, length = [], 0
+    for signal, _ in usable_recordings(files, rng):
+        parts.append(signal)
+        length += len(signal)
+        if length > seconds * RATE:
+            break
+    return np.concatenate(parts)
+
+
+def without(pattern: str, files: Sequence[Path]) -> list[Path]:
+    """Audio files of full bandwidth whose path does not match a regular expression."""
+    audio = [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES]
+    return [path for path in audio if not re.search(pattern, str(path)) and is_wideband(path)]

@@ -1,0 +1,243 @@
+"""Kaldi-style data directories: read, check, filter and write them, and read their audio.
+
+A data directory holds ``wav.scp`` (mixture), ``spk1.scp`` (reference), ``utt2spk``, ``spk2utt``,
+optionally ``text`` and ``metadata.csv`` (first column ``id``). All list the same utterances in
+C-locale order, ``text`` may leave some out, and an utterance id begins with its speaker id.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from espnet2_tfckd.cli import atomic_write
+
+SHOWN_PROBLEMS = 10
+
+
+@dataclass
+class DataDir:
+    """Contents of a data directory; every mapping is keyed by utterance id.
+
+    Attributes:
+        mixture: scp entry of the noisy audio.
+        reference: scp entry of the clean audio.
+        speaker: Speaker id.
+        text: Transcript, of those utterances that have one.
+        metadata: Row of ``metadata.csv`` without its ``id`` column.
+    """
+
+    mixture: dict[str, str]
+    reference: dict[str, str]
+    speaker: dict[str, str]
+    text: dict[str, str] = field(default_factory=dict)
+    metadata: dict[str, dict[str, str]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.mixture)
+
+    def subset(self, utterances: Collection[str]) -> DataDir:
+        """The same data directory with only ``utterances`` in it."""
+        keep = set(utterances)
+        tables = (self.mixture, self.reference, self.speaker, self.text, self.metadata)
+        return DataDir(*({u: v for u, v in table.items() if u in keep} for table in tables))
+
+    def problems(self) -> list[str]:
+        """Everything that breaks the contract, one sentence each; empty if all is well."""
+        found = []
+        if not self.mixture:
+            found.append("wav.scp lists no utterance")
+        names = {"spk1.scp": self.reference, "utt2spk": self.speaker}
+        if self.metadata:
+            names["metadata.csv"] = self.metadata
+        for name, table in names.items():
+            found += [f"{u} is in wav.scp, not in {name}" for u in self.mixture if u not in table]
+            found += [f"{u} is in {name}, not in wav.scp" for u in table if u not in self.mixture]
+        found += [f"{u} is in text, not in wav.scp" for u in self.text if u not in self.mixture]
+        found += [
+            f"utterance {utterance} does not begin with its speaker id {speaker}"
+            for utterance, speaker in self.speaker.items()
+            if not utterance.startswith(speaker)
+        ]
+        return found
+
+
+def read_data_dir(path: str | Path) -> DataDir:
+    """Read and check a data directory.
+
+    Raises:
+        FileNotFoundError: The folder or a file that must be there is missing (all are named).
+        ValueError: Lines or contents break the contract; the message lists the problems.
+    """
+    path = Path(path)
+    missing = [n for n in ("wav.scp", "spk1.scp", "utt2spk", "spk2utt") if not (path / n).is_file()]
+    if missing:
+        raise FileNotFoundError(
+            f"{path} is no data directory: {', '.join(missing)} missing; run the stage before first"
+        )
+    problems: list[str] = []
+    data = DataDir(*(_read_table(path / n, problems) for n in ("wav.scp", "spk1.scp", "utt2spk")))
+    spk2utt = _read_table(path / "spk2utt", problems)
+    if not problems and spk2utt != _spk2utt(data.speaker):
+        problems.append("spk2utt does not agree with utt2spk")
+    if (path / "text").is_file():
+        data.text = _read_table(path / "text", problems, empty_ok=True)
+    if (path / "metadata.csv").is_file():
+        data.metadata = _read_metadata(path / "metadata.csv", problems)
+    raise_problems(str(path), problems + data.problems())
+    return data
+
+
+def write_data_dir(path: str | Path, data: DataDir) -> None:
+    """Write a data directory in C-locale order; ``wav.scp``, which marks it complete, comes last.
+
+    Raises:
+        ValueError: The contents break the contract; nothing is written.
+    """
+    path = Path(path)
+    raise_problems(str(path), data.problems())
+    files = {"spk1.scp": data.reference, "utt2spk": data.speaker}
+    files |= {"spk2utt": _spk2utt(data.speaker)}
+    contents = {name: _format_table(table) for name, table in files.items()}
+    if data.text:
+        contents["text"] = _format_table(data.text)
+    if data.metadata:
+        contents["metadata.csv"] = _format_metadata(data.metadata)
+    contents["wav.scp"] = _format_table(data.mixture)
+    for name in {"wav.scp", "text", "metadata.csv"}:  # leave nothing of an earlier content
+        (path / name).unlink(missing_ok=True)
+    for name, content in contents.items():
+        with atomic_write(path / name) as temporary:
+            temporary.write_text(content, encoding="utf-8", newline="")
+
+
+def raise_problems(where: str, problems: list[str]) -> None:
+    """Raise one error that lists the problems found in ``where``; do nothing if there are none.
+
+    Raises:
+        ValueError: There are problems: the first ten are listed, the others counted.
+    """
+    if not problems:
+        return
+    lines = [f"{where}: {len(problems)} problem{'s' if len(problems) > 1 else ''} found"]
+    lines += [f"  - {problem}" for problem in problems[:SHOWN_PROBLEMS]]
+    if len(problems) > SHOWN_PROBLEMS:
+        lines.append(f"  ... and {len(problems) - SHOWN_PROBLEMS} more")
+    raise ValueError("\n".join(lines))
+
+
+def read_audio(entry: str) -> tuple[np.ndarray, int]:
+    """Read the audio of an scp entry: a file that libsndfile reads, or ``file.ark:offset``.
+
+    Returns:
+        Samples as float32 in [-1, 1] and the sampling rate in Hz.
+
+    Shape:
+        (T, M), M microphones.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no readable audio.
+    """
+    file, _, offset = entry.rpartition(":")
+    is_ark = file.endswith(".ark") and offset.isdigit()
+    if not Path(file if is_ark else entry).is_file():
+        raise FileNotFoundError(f"audio file {entry} does not exist (seen from {Path.cwd()})")
+    try:
+        if not is_ark:
+            return soundfile.read(entry, dtype="float32", always_2d=True)
+        return _read_ark(entry)
+    except Exception as error:  # kaldiio and libsndfile raise all kinds on damaged files
+        raise ValueError(f"{entry} is no readable audio: {error}") from error
+
+
+def audio_seconds(entry: str) -> float:
+    """Duration in seconds of an scp entry's audio; of a plain file only the header is read.
+
+    Raises:
+        FileNotFoundError: There is no such file.
+        ValueError: It is no readable audio.
+    """
+    if not Path(entry).is_file():
+        samples, rate = read_audio(entry)
+        return len(samples) / rate
+    try:
+        return soundfile.info(entry).duration
+    except soundfile.LibsndfileError as error:
+        raise ValueError(f"{entry} is no readable audio: {error}") from error
+
+
+def _read_ark(entry: str) -> tuple[np.ndarray, int]:
+    import kaldiio
+
+    first, second = kaldiio.load_mat(entry)
+    rate, samples = (first, second) if isinstance(first, int) else (second, first)
+    if samples.dtype.kind == "i":
+        samples = samples / np.float32(2 ** (8 * samples.dtype.itemsize - 1))
+    samples = samples.astype(np.float32)
+    return (samples[:, None] if samples.ndim == 1 else samples), rate
+
+
+def _read_table(path: Path, problems: list[str], empty_ok: bool = False) -> dict[str, str]:
+    """Read ``key value...`` lines; report malformed, repeated and unsorted ones."""
+    table: dict[str, str] = {}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError:
+        problems.append(f"{path.name} is not UTF-8 text")
+        return table
+    for number, line in enumerate(lines, 1):
+        key, _, value = line.strip().partition(" ")
+        if not key or not (value.strip() or empty_ok):
+            problems.append(f'{path.name} line {number} is not "id value": {line!r}')
+        elif key in table:
+            problems.append(f"{path.name} line {number} repeats {key}")
+        else:
+            table[key] = value.strip()
+    if list(table) != _c_order(table):
+        problems.append(f"{path.name} is not in C-locale order: sort it with LC_ALL=C sort")
+    return table
+
+
+def _read_metadata(path: Path, problems: list[str]) -> dict[str, dict[str, str]]:
+    with open(path, encoding="utf-8", newline="") as stream:
+        reader = csv.DictReader(stream)
+        if not reader.fieldnames or reader.fieldnames[0] != "id":
+            problems.append(f"{path.name}: the first column must be id")
+            return {}
+        rows = list(reader)
+    repeated = len(rows) - len({row["id"] for row in rows})
+    if repeated:
+        problems.append(f"{path.name} repeats {repeated} ids")
+    return {row.pop("id"): row for row in rows}
+
+
+def _format_table(table: dict[str, str]) -> str:
+    return "".join(f"{key} {table[key]}".rstrip() + "\n" for key in _c_order(table))
+
+
+def _format_metadata(metadata: dict[str, dict[str, str]]) -> str:
+    columns = list(dict.fromkeys(column for row in metadata.values() for column in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, ["id", *columns], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({"id": key, **metadata[key]} for key in _c_order(metadata))
+    return text.getvalue()
+
+
+def _spk2utt(speaker: dict[str, str]) -> dict[str, str]:
+    groups: dict[str, list[str]] = {}
+    for utterance in _c_order(speaker):
+        groups.setdefault(speaker[utterance], []).append(utterance)
+    return {name: " ".join(utterances) for name, utterances in groups.items()}
+
+
+def _c_order(keys: Iterable[str]) -> list[str]:
+    """Sorted by UTF-8 bytes, which is the order of code points."""
+    return sorted(keys)

@@ -1,0 +1,1 @@
+"""Scoring of enhanced speech: metrics, their parallel run over a data set, and tables."""

@@ -1,0 +1,68 @@
+"""The estimates' scp files, and single channels of the audio that scp entries point to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from espnet2_tfckd.datadir import read_audio
+
+
+def read_scp(scp: str | Path) -> dict[str, str]:
+    """Read ``utterance entry`` lines of a file that stands on its own, like a list of estimates.
+
+    Raises:
+        FileNotFoundError: The file is not there.
+        ValueError: The file is empty, a line has no entry, or an utterance occurs twice.
+    """
+    from espnet2.fileio.read_text import read_2columns_text
+
+    if not Path(scp).is_file():
+        raise FileNotFoundError(f"{scp} is not there: run the stage that makes it first")
+    try:
+        entries = read_2columns_text(scp)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"{scp}: {error}") from error
+    if not entries:
+        raise ValueError(f"{scp} is empty")
+    for utterance, entry in entries.items():
+        if not entry:
+            raise ValueError(f"{scp}: {utterance} has no file")
+    return entries
+
+
+def file_of(entry: str) -> Path:
+    """The file that an scp entry lies in: an audio file itself, or the archive of an offset."""
+    file, _, offset = entry.rpartition(":")
+    return Path(file if file.endswith(".ark") and offset.isdigit() else entry)
+
+
+def read_channel(entry: str, ref_channel: int) -> tuple[np.ndarray, int]:
+    """Read one channel of finite audio; a file with a single channel has only that to offer.
+
+    Args:
+        entry: As for :func:`espnet2_tfckd.datadir.read_audio`.
+        ref_channel: Channel to take of a file with several, from 0.
+
+    Shape:
+        samples (N,)
+
+    Returns:
+        Samples in double precision and the sample rate in Hz.
+
+    Raises:
+        FileNotFoundError: The file is not there.
+        ValueError: The file cannot be read as audio, holds no samples or samples that are not
+            finite, or the channel does not exist.
+    """
+    samples, sample_rate = read_audio(entry)
+    channels = samples.shape[1]
+    if len(samples) == 0:
+        raise ValueError(f"{entry} holds no samples")
+    if not 0 <= ref_channel < channels and channels > 1:
+        raise ValueError(f"{entry} has {channels} channels, there is no channel {ref_channel}")
+    channel = samples[:, ref_channel if channels > 1 else 0].astype(np.float64)
+    if not np.all(np.isfinite(channel)):
+        raise ValueError(f"{entry} has NaN or infinite samples")
+    return channel, sample_rate

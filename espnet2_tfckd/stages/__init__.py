@@ -1,0 +1,1 @@
+"""Stages of a recipe as Python functions with a thin command line each."""

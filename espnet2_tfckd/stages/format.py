@@ -1,0 +1,189 @@
+"""Stage 3: bring a data directory's audio to one rate and one format, and check all of it."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+import soxr
+
+from espnet2_tfckd.cli import atomic_write, run_command
+from espnet2_tfckd.datadir import DataDir, raise_problems, read_data_dir, write_data_dir
+from espnet2_tfckd.stages.audio import headroom_gain, process_in_shards, read_pair
+
+AUDIO_FORMATS = ("wav", "flac", "wav.ark", "flac.ark")
+Pair = tuple[np.ndarray, np.ndarray]
+
+
+def format_data_dir(
+    in_dir: str | Path,
+    out_dir: str | Path,
+    fs: int = 16000,
+    audio_format: str = "wav",
+    nj: int = 1,
+    ref_channel: int = 0,
+) -> None:
+    """Write a data directory whose audio has rate ``fs`` and format ``audio_format``.
+
+    Mixtures keep all their channels; a reference with several is reduced to ``ref_channel``. Audio
+    that is right as it is stays where it is. ESPnet reads the result as type ``sound``, or
+    ``kaldi_ark`` for the ark formats.
+
+    Args:
+        in_dir: Data directory to read.
+        out_dir: Data directory to write; converted audio goes to its sub-folder ``audio``.
+        fs: Sampling rate in Hz; other rates are resampled.
+        audio_format: ``wav``, ``flac``, ``wav.ark`` or ``flac.ark``, 16 bit.
+        nj: Number of threads.
+        ref_channel: Channel of a multi-channel reference, from 0.
+
+    Raises:
+        FileNotFoundError: ``in_dir`` is no data directory, or audio is missing.
+        ValueError: Utterances cannot be used: unreadable, empty, silent or not finite audio, pairs
+            that differ in length or rate, mixtures that differ in channels. All are listed.
+    """
+    if audio_format not in AUDIO_FORMATS:
+        raise ValueError(f"audio_format must be one of {', '.join(AUDIO_FORMATS)}: {audio_format}")
+    source, out_dir = read_data_dir(in_dir), Path(out_dir)
+    folder = out_dir / "audio"
+
+    def work(number: int, utterances: Sequence[str], problems: list[str]) -> dict[str, dict]:
+        pairs, results = {}, {}
+        for utterance in utterances:
+            try:
+                mixture, reference, rate = read_pair(source, utterance)
+                is_mono = reference.shape[1] == 1
+                reference = _one_channel(reference, ref_channel)
+            except (ValueError, OSError) as error:
+                problems.append(f"{utterance}: {error}")
+                continue
+            result = {"channels": mixture.shape[1], "rate": rate, "gain": 1.0}
+            if rate != fs:
+                mixture, reference = (soxr.resample(s, rate, fs) for s in (mixture, reference))
+            entries = [source.mixture[utterance], source.reference[utterance]]
+            if rate == fs and is_mono and all(_is_right(entry, audio_format) for entry in entries):
+                result["entries"] = entries
+            else:
+                result["gain"] = headroom_gain(mixture, reference)
+                pairs[utterance] = (mixture * result["gain"], reference * result["gain"])
+            results[utterance] = result
+        write = _write_arks if audio_format.endswith(".ark") else _write_files
+        for utterance, entries in write(pairs, folder, number, fs, audio_format).items():
+            results[utterance]["entries"] = entries
+        return results
+
+    options = {"fs": fs, "audio_format": audio_format, "ref_channel": ref_channel}
+    results = process_in_shards(source, work, folder, options, nj, f"formatting {in_dir}")
+    _refuse_mixed_channels(in_dir, results)
+    _report(results, fs)
+    entries = {utterance: result["entries"] for utterance, result in results.items()}
+    mixture, reference = ({u: pair[side] for u, pair in entries.items()} for side in (0, 1))
+    formatted = DataDir(mixture, reference, source.speaker, source.text, source.metadata)
+    write_data_dir(out_dir, formatted)
+
+
+def _one_channel(reference: np.ndarray, channel: int) -> np.ndarray:
+    """(T, M) -> (T, 1)."""
+    if reference.shape[1] == 1:
+        return reference
+    if not 0 <= channel < reference.shape[1]:
+        raise ValueError(
+            f"the reference has {reference.shape[1]} channels, ref_channel {channel} is none"
+        )
+    return reference[:, channel : channel + 1]
+
+
+def _is_right(entry: str, audio_format: str) -> bool:
+    """True if an entry is a plain file of the wanted format (WAVEX is wav) by its contents."""
+    return Path(entry).is_file() and soundfile.info(entry).format.lower().startswith(audio_format)
+
+
+def _write_files(
+    pairs: dict[str, Pair], folder: Path, _number: int, fs: int, audio_format: str
+) -> dict[str, list[str]]:
+    entries = {}
+    for utterance, pair in pairs.items():
+        paths = [folder / k / f"{utterance}.{audio_format}" for k in ("mixture", "reference")]
+        for path, signal in zip(paths, pair, strict=True):
+            with atomic_write(path) as temporary:
+                soundfile.write(temporary, signal, fs, "PCM_16")
+        entries[utterance] = [str(path) for path in paths]
+    return entries
+
+
+def _write_arks(
+    pairs: dict[str, Pair], folder: Path, number: int, fs: int, audio_format: str
+) -> dict[str, list[str]]:
+    import kaldiio
+
+    entries: dict[str, list[str]] = {utterance: [] for utterance in pairs}
+    settings = {"format": audio_format.removesuffix(".ark"), "subtype": "PCM_16"}
+    for side, kind in enumerate(("mixture", "reference")):
+        path = folder / f"{kind}.{number}.ark"
+        with atomic_write(path) as temporary, open(temporary, "wb") as ark:
+            for utterance, pair in pairs.items():
+                offset = ark.tell() + len(f"{utterance} ".encode())
+                audio = {utterance: (fs, pair[side])}
+                kaldiio.save_ark(ark, audio, write_function="soundfile", write_kwargs=settings)
+                entries[utterance].append(f"{path}:{offset}")
+    return entries
+
+
+def _refuse_mixed_channels(in_dir: str | Path, results: dict[str, dict]) -> None:
+    counts = Counter(result["channels"] for result in results.values())
+    usual = counts.most_common(1)[0][0]
+    raise_problems(
+        str(in_dir),
+        [
+            f"{utterance}: the mixture has {result['channels']} channels, most have {usual}"
+            for utterance, result in results.items()
+            if result["channels"] != usual
+        ],
+    )
+
+
+def _report(results: dict[str, dict], fs: int) -> None:
+    rates = Counter(result["rate"] for result in results.values() if result["rate"] != fs)
+    for rate, count in sorted(rates.items()):
+        print(f"resampled {count} of {len(results)} utterances from {rate} to {fs} Hz")
+    reduced = sum(result["gain"] < 1 for result in results.values())
+    if reduced:
+        print(f"turned {reduced} of {len(results)} utterances down to prevent clipping")
+
+
+def parse_rate(text: str) -> int:
+    """Sampling rate in Hz from text as ESPnet takes it.
+
+    Examples:
+        >>> parse_rate("16k"), parse_rate("44100")
+        (16000, 44100)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(k?)", text)
+    rate = round(float(match[1]) * (1000 if match[2] else 1)) if match else 0
+    if not 1000 <= rate <= 384000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no sampling rate: give 16k or 16000")
+    return rate
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line of :func:`format_data_dir`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("in_dir", help="data directory to read")
+    parser.add_argument("out_dir", help="data directory to write")
+    parser.add_argument("--fs", type=parse_rate, default=16000, help="sampling rate, e.g. 16k")
+    parser.add_argument("--audio_format", choices=AUDIO_FORMATS, default="wav")
+    parser.add_argument("--ref_channel", type=int, default=0, help="of references with several")
+    parser.add_argument("--nj", type=int, default=1, help="number of threads")
+    options = parser.parse_args(arguments)
+    options.nj = max(1, options.nj)
+    format_data_dir(**vars(options))
+    print(f"formatted data directory: {options.out_dir}")
+
+
+if __name__ == "__main__":
+    run_command(main)

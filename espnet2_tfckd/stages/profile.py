@@ -1,0 +1,143 @@
+"""What a model costs: parameters, multiply-accumulates, and real-time factor on one thread."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from espnet2_tfckd.cli import atomic_write, run_command
+
+if TYPE_CHECKING:
+    from espnet2.bin.enh_inference import SeparateSpeech
+
+MIXTURE_SECONDS = 4
+NUM_RUNS = 7
+
+
+def count_macs(run: Callable[[], object]) -> int:
+    """Count the multiply-accumulates of whatever PyTorch operations a function calls.
+
+    Counted are matrix products and convolutions, as torch's own counter does. The fused CPU kernels
+    of recurrent layers and attention, of which that counter sees nothing, are switched off, so that
+    these layers fall apart into matrix products. Element-wise operations and Fourier transforms are
+    not counted, and a product of complex numbers counts as one.
+
+    Args:
+        run: The computation, on the CPU.
+
+    Returns:
+        Number of multiply-accumulates.
+
+    Examples:
+        >>> import torch
+        >>> linear = torch.nn.Linear(3, 5)
+        >>> count_macs(lambda: linear(torch.zeros(2, 3)))
+        30
+    """
+    import torch
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    with ExitStack() as stack:
+        stack.callback(torch.backends.mha.set_fastpath_enabled, fast_path)
+        torch.backends.mha.set_fastpath_enabled(False)
+        stack.enter_context(warnings.catch_warnings())
+        warnings.filterwarnings("ignore", message="TF32 acceleration")  # of mkldnn.flags itself
+        stack.enter_context(torch.backends.mkldnn.flags(enabled=False))
+        stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+        stack.enter_context(torch.no_grad())
+        counter = stack.enter_context(FlopCounterMode(display=False))
+        run()
+    return counter.get_total_flops() // 2
+
+
+def cpu_name() -> str:
+    """Name of the processor, as far as the system tells it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def profile(separate_speech: SeparateSpeech, sample_rate: int, num_channels: int = 1) -> dict:
+    """Measure a model on the CPU, on one thread.
+
+    Args:
+        separate_speech: The model, on the CPU.
+        sample_rate: In Hz.
+        num_channels: Channels of the mixture.
+
+    Returns:
+        ``num_params``; ``macs_per_second``, multiply-accumulates per second of audio for a mixture
+        of 4 s (attention over time makes it depend on the duration); ``rtf``, processing time over
+        duration, median of 7 runs after one to warm up; ``threads`` (1) and ``device``.
+    """
+    import torch
+
+    shape = (1, MIXTURE_SECONDS * sample_rate, *([num_channels] if num_channels > 1 else []))
+    mixture = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * 0.1
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        macs = count_macs(lambda: separate_speech(mixture, fs=sample_rate))
+        separate_speech(mixture, fs=sample_rate)
+        seconds = []
+        for _ in range(NUM_RUNS):
+            start = time.perf_counter()
+            separate_speech(mixture, fs=sample_rate)
+            seconds.append(time.perf_counter() - start)
+    finally:
+        torch.set_num_threads(threads)
+    return {
+        "num_params": sum(p.numel() for p in separate_speech.enh_model.parameters()),
+        "macs_per_second": macs / MIXTURE_SECONDS,
+        "rtf": statistics.median(seconds) / MIXTURE_SECONDS,
+        "threads": 1,
+        "device": f"cpu ({cpu_name()})",
+    }
+
+
+def write_profile(path: str | Path, separate_speech: SeparateSpeech, *args: int) -> dict:
+    """Measure a model as :func:`profile` does and write the result as JSON."""
+    measured = profile(separate_speech, *args)
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    return measured
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m espnet2_tfckd.stages.profile", description=__doc__
+    )
+    parser.add_argument("--exp_dir", required=True, help="experiment directory with config.yaml")
+    parser.add_argument("--inference_model", default="valid.loss.best.pth", help="checkpoint in it")
+    parser.add_argument("--fs", type=int, default=16000, help="sample rate in Hz")
+    parser.add_argument("--num_channels", type=int, default=1, help="channels of the mixture")
+    return parser
+
+
+def main() -> None:
+    """Run the measurement from the command line."""
+    args = get_parser().parse_args()
+    from espnet2_tfckd.stages.load import load_separate_speech
+
+    separate_speech = load_separate_speech(args.exp_dir, args.inference_model)
+    path = Path(args.exp_dir) / "profile.json"
+    print(json.dumps(write_profile(path, separate_speech, args.fs, args.num_channels), indent=1))
+    print(f"Profile: {path}")
+
+
+if __name__ == "__main__":
+    run_command(main)

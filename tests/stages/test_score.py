@@ -1,0 +1,135 @@
+"""Stage 9 from the command line: RESULTS.md, results.json, accumulation and errors."""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import soundfile
+
+from espnet2_tfckd.datadir import read_data_dir
+from espnet2_tfckd.stages.score import score
+
+KEYS = ["system", "dataset", "num_utterances", "pesq_wb", "stoi", "estoi", "si_sdr", "sdr"]
+KEYS += ["ci_sdr", "csig", "cbak", "covl", "seg_snr", "dnsmos_ovrl", "dnsmos_sig", "dnsmos_bak"]
+KEYS += ["dnsmos_p808", "num_params", "macs_per_second", "rtf"]
+
+
+@pytest.fixture
+def exp_dir(tmp_path):
+    return tmp_path / "exp"
+
+
+@pytest.fixture
+def systems(data_dir, exp_dir):
+    """The mixture, and a model that halves the noise and has a profile."""
+    data = read_data_dir(data_dir)
+    enhanced = exp_dir / "enh_student" / "enhanced_test"
+    enhanced.mkdir(parents=True)
+    lines = []
+    for utt, mixture in data.mixture.items():
+        (noisy, rate), (clean, _) = soundfile.read(mixture), soundfile.read(data.reference[utt])
+        soundfile.write(enhanced / f"{utt}.wav", (noisy + clean) / 2, rate, "FLOAT")
+        lines.append(f"{utt} {enhanced / utt}.wav\n")
+    (enhanced / "spk1.scp").write_text("".join(lines))
+    costs = {"num_params": 595494, "macs_per_second": 2.42e9, "rtf": 0.05, "threads": 1}
+    (exp_dir / "enh_student" / "profile.json").write_text(json.dumps(costs))
+    return {"noisy": data_dir / "wav.scp", "student": enhanced / "spk1.scp"}
+
+
+def run(*arguments):
+    command = [sys.executable, "-m", "espnet2_tfckd.stages.score", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_command_writes_both_tables_with_all_keys(data_dir, exp_dir, systems):
+    options = [f"--system={name}={scp}" for name, scp in systems.items()]
+    options += ["--scoring_protocol", "STOI SEG_SNR", "--nj", 2]
+    done = run("--data_dir", data_dir, "--dataset", "test", "--results", exp_dir, *options)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == f"Results: {exp_dir / 'RESULTS.md'}"
+    assert "SegSNR" in done.stdout
+    noisy, student = rows = json.loads((exp_dir / "results.json").read_text())
+    assert [row["system"] for row in rows] == ["noisy", "student"]
+    assert all(key in row for row in rows for key in KEYS)
+    assert student["seg_snr"] > noisy["seg_snr"]
+    assert (noisy["rtf"], noisy["num_params"]) == (None, None)
+    assert (student["rtf"], student["num_params"], student["pesq_wb"]) == (0.05, 595494, None)
+    assert (exp_dir / "noisy" / "scoring_test" / "utterances.jsonl").exists()
+    assert (exp_dir / "enh_student" / "scoring_test" / "utterances.jsonl").exists()
+    text = (exp_dir / "RESULTS.md").read_text()
+    for expected in (
+        "# RESULTS\n## Environments\n- date: `",
+        "- espnet version: `espnet ",
+        "## config\n- student: `",
+        "|dataset|system|utterances|STOI|SegSNR|params (M)|GMAC/s|RTF|\n|---|",
+        "|0.60|2.42|0.050|\n",
+        "## Improvement over noisy\n|dataset|system|by|group|utterances|STOI|\n",
+        "|test|student|SNR (dB)|10|2|+",
+        "|test|student|noise|wind|2|+",
+    ):
+        assert expected in text
+
+
+def test_halved_noise_improves_segmental_snr_by_6_db(data_dir, exp_dir, systems):
+    _, student = score(data_dir, "test", systems, exp_dir, ["SEG_SNR"], 1)
+    by_snr = [group for group in student["improvement"] if group["by"] == "snr_db"]
+    assert [(group["group"], group["num_utterances"]) for group in by_snr] == [("0", 2), ("10", 2)]
+    # 6 dB where neither side meets the limits of -10 and 35 dB
+    assert by_snr[1]["seg_snr"] == pytest.approx(6.02, abs=1.5)
+
+
+def test_test_sets_and_later_systems_accumulate(data_dir, exp_dir, systems):
+    noisy, student = ({name: scp} for name, scp in systems.items())
+    score(data_dir, "one", noisy, exp_dir, ["SEG_SNR"], 1)
+    score(data_dir, "two", noisy, exp_dir, ["SEG_SNR"], 1)
+    rows = score(data_dir, "one", student, exp_dir, ["SEG_SNR"], 1)
+    expected = [("one", "noisy"), ("one", "student"), ("two", "noisy")]
+    assert [(row["dataset"], row["system"]) for row in rows] == expected
+    assert rows == json.loads((exp_dir / "results.json").read_text())
+    text = (exp_dir / "RESULTS.md").read_text()
+    assert all(f"|{dataset}|{system}|" in text for dataset, system in expected)
+
+
+def test_missing_estimate_is_one_line_on_stderr_and_status_1(data_dir, exp_dir, systems):
+    lines = systems["student"].read_text().splitlines()
+    systems["student"].write_text("\n".join(lines[:-1]) + "\n")
+    system = f"student={systems['student']}"
+    options = ["--results", exp_dir, "--system", system]
+    done = run("--data_dir", data_dir, "--dataset", "test", *options)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: student: ")
+    assert "has no estimate of spk-utt3; enhance the data set again" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (exp_dir / "results.json").exists()
+
+
+def test_broken_earlier_results_are_refused_before_scoring(data_dir, exp_dir, systems):
+    (exp_dir / "results.json").write_text("[{")
+    with pytest.raises(ValueError, match=r"results\.json is not valid JSON"):
+        score(data_dir, "test", systems, exp_dir, ["SEG_SNR"], 1)
+    assert not Path(exp_dir / "noisy").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--scoring_protocol", "PESQ NOISE"], "NOISE is not among PESQ STOI"),
+        (["--scoring_protocol", " "], "must not be empty"),
+        (["--system", "no_equals_sign"], "'no_equals_sign' is not name=scp"),
+        (["--system", "a=other.scp"], "two systems have the same name"),
+        (["--nj", "0"], "--nj"),
+    ],
+)
+def test_bad_arguments_have_status_2(arguments, message):
+    done = run("--data_dir", "d", "--dataset", "test", "--system", "a=a.scp", *arguments)
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_help_is_quick():
+    start = time.perf_counter()
+    assert "--scoring_protocol" in run("--help").stdout
+    assert time.perf_counter() - start < 2
