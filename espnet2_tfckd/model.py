@@ -62,7 +62,9 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
         outputs[3]["distill"] = (_distill_inputs(*outputs), _distill_inputs(*teacher))
         return outputs
 
-    def forward_loss(self, speech_pre, speech_lengths, feature_mix, feature_pre, others, *args, **kw):
+    def forward_loss(
+        self, speech_pre, speech_lengths, feature_mix, feature_pre, others, *args, **kw
+    ):
         """As ESPnet's, plus the distiller's loss in training; logs both apart."""
         others = dict(others)
         distill = others.pop("distill", None)

@@ -105,7 +105,10 @@ def _probability(gram: torch.Tensor) -> torch.Tensor:
 
 
 def symmetric_divergence(
-    log_student: torch.Tensor, log_teacher: torch.Tensor, student: torch.Tensor, teacher: torch.Tensor
+    log_student: torch.Tensor,
+    log_teacher: torch.Tensor,
+    student: torch.Tensor,
+    teacher: torch.Tensor,
 ) -> torch.Tensor:
     """Jeffreys divergence of rows of probabilities, averaged over the last axis.
 

@@ -28,9 +28,7 @@ class DenseBlock(nn.Module):
     def __init__(self, channels: int, depth: int):
         super().__init__()
         self.dense = nn.ModuleList(
-            ConvLayer(
-                nn.Conv2d((i + 1) * channels, channels, (2, 3), dilation=(2**i, 1)), channels
-            )
+            ConvLayer(nn.Conv2d((i + 1) * channels, channels, (2, 3), dilation=(2**i, 1)), channels)
             for i in range(depth)
         )
 
@@ -77,9 +75,7 @@ class DualPath(nn.Module):
         self.input = Head(channels, width, prelu_first=False)
         self.frequency = nn.ModuleList(Path(width, heads, True) for _ in range(blocks))
         self.time = nn.ModuleList(Path(width, heads, False) for _ in range(blocks))
-        self.frequency_norm = nn.ModuleList(
-            nn.GroupNorm(1, width, eps=1e-8) for _ in range(blocks)
-        )
+        self.frequency_norm = nn.ModuleList(nn.GroupNorm(1, width, eps=1e-8) for _ in range(blocks))
         self.time_norm = nn.ModuleList(nn.GroupNorm(1, width, eps=1e-8) for _ in range(blocks))
         self.frequency_scale = nn.Parameter(torch.ones(1))
         self.time_scale = nn.Parameter(torch.ones(1))

@@ -143,10 +143,7 @@ class NaiveI2SRFTFCKD(nn.Module):
             for name in RECURSION
         )
         representatives = [
-            [
-                fusion[name](inputs.feature_sets[name][::step])
-                for name, step in RECURSION.items()
-            ]
+            [fusion[name](inputs.feature_sets[name][::step]) for name, step in RECURSION.items()]
             for fusion, inputs in (
                 (self.student_fusion, student),
                 (self.teacher_fusion, teacher),

@@ -1,0 +1,133 @@
+"""Running ESPnet's trainer as one process with a log, for the stages that use it."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+POLL_SECONDS = 0.3
+_PR_SET_PDEATHSIG = 1  # of Linux' prctl
+
+
+def data_arguments(train_dir: str, valid_dir: str, audio_format: str) -> list[str]:
+    """ESPnet's options that name mixture and reference of both data sets.
+
+    Args:
+        train_dir: Data directory to train on.
+        valid_dir: Data directory to validate on.
+        audio_format: As of stage 3.
+
+    Raises:
+        FileNotFoundError: One of the lists is not there.
+    """
+    kind = "kaldi_ark" if audio_format.endswith(".ark") else "sound"
+    arguments = []
+    for split, directory in (("train", train_dir), ("valid", valid_dir)):
+        for file, name in (("wav.scp", "speech_mix"), ("spk1.scp", "speech_ref1")):
+            path = Path(directory) / file
+            if not path.is_file():
+                raise FileNotFoundError(f"{path} is not there: run stages 1 to 4 first")
+            arguments += [f"--{split}_data_path_and_name_and_type", f"{path},{name},{kind}"]
+    return arguments
+
+
+def run_logged(command: list[str], log: Path, on_line: Callable[[str], None]) -> None:
+    """Run a Python command with its output appended to a log.
+
+    The command ends with this process, even if that is killed: two trainers must never write to
+    one directory.
+
+    Args:
+        command: Arguments of the interpreter, such as ``["-m", "module", "--option"]``.
+        log: File to append to.
+        on_line: Called with each new line of the log, soon after it is written.
+
+    Raises:
+        RuntimeError: The command failed; the message quotes its last error and names the log.
+    """
+    environment = {**os.environ, "TFCKD_TRACEBACK": "1", "PYTHONUNBUFFERED": "1"}
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "ab") as stream:
+        process = subprocess.Popen(
+            [sys.executable, *command],
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=environment,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+        )
+        start = stream.tell()
+    try:
+        for line in _new_lines(process, log, start):
+            on_line(line)
+    finally:
+        if process.poll() is None:
+            process.terminate()
+            process.wait()
+    if process.returncode:
+        raise RuntimeError(
+            f"{_reason(process.returncode, log, start)}\n"
+            f"The log is {log}. When the cause is mended, the same command goes on from there."
+        )
+
+
+@contextmanager
+def only_one(directory: Path) -> Iterator[None]:
+    """Hold a directory for this process.
+
+    Raises:
+        RuntimeError: Another process holds it.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError(
+                f"another process is working on {directory}: wait until it is done, or end it"
+            ) from None
+        yield
+
+
+def _end_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _new_lines(process: subprocess.Popen, log: Path, start: int) -> Iterator[str]:
+    """Lines that a running process adds to a log from byte ``start`` on."""
+    with open(log, encoding="utf-8", errors="replace") as stream:
+        stream.seek(start)
+        line = ""
+        while True:
+            ended = process.poll() is not None  # before the last look at the log
+            for piece in iter(stream.readline, ""):
+                line += piece
+                if line.endswith("\n"):
+                    yield line.rstrip("\n")
+                    line = ""
+            if ended:
+                return
+            time.sleep(POLL_SECONDS)
+
+
+def _reason(returncode: int, log: Path, start: int) -> str:
+    if returncode < 0:
+        name = signal.Signals(-returncode).name
+        hint = " (out of memory?)" if name == "SIGKILL" else ""
+        return f"the training process was ended by {name}{hint}"
+    with open(log, encoding="utf-8", errors="replace") as stream:
+        stream.seek(start)
+        lines = [line for line in stream.read().splitlines() if line.strip()]
+    errors = [
+        i for i, line in enumerate(lines) if re.match(r"[\w.]*(Error|error)\b|.+: error:", line)
+    ]
+    return "\n".join(lines[errors[-1] if errors else -1 :]) or f"exit status {returncode}"

@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from espnet2_tfckd.distiller.i2srf_tfckd import I2SRFTFCKDDistiller
+from tests.distiller.features import all_features, random_inputs, shapes
+from tests.golden_data import relative_error
+from tests.oracles.i2srf_tfckd import NaiveI2SRFTFCKD
+
+STUDENT, TEACHER = shapes(channels=4, blocks=1), shapes(channels=6, blocks=2)
+BATCH, FRAMES = 2, 5
+
+
+def distiller(**options):
+    torch.manual_seed(0)
+    return I2SRFTFCKDDistiller(
+        STUDENT,
+        TEACHER,
+        FRAMES,
+        BATCH,
+        fusion_channels=options.pop("fusion_channels", 8),
+        **options,
+    )
+
+
+@pytest.fixture
+def student():
+    return random_inputs(STUDENT, BATCH, FRAMES, seed=1)
+
+
+@pytest.fixture
+def teacher():
+    return random_inputs(TEACHER, BATCH, FRAMES, seed=2)
+
+
+def test_loss_and_gradients_equal_the_literal_transcription(student, teacher):
+    product = distiller()
+    oracle = NaiveI2SRFTFCKD(STUDENT, TEACHER, FRAMES, BATCH, mid=8).weights_of(product)
+    loss, _ = product(student, teacher)
+    expected = oracle(student, teacher.detach())
+    assert relative_error(loss, expected) < 1e-5
+    own = torch.autograd.grad(loss, all_features(student))
+    theirs = torch.autograd.grad(expected, all_features(student))
+    for x, y in zip(own, theirs, strict=True):
+        assert relative_error(x, y) < 1e-4
+
+
+def test_gradients_reach_student_and_distiller_and_never_the_teacher(student, teacher):
+    product = distiller()
+    loss, _ = product(student, teacher)
+    loss.backward()
+    assert all(x.grad is not None and x.grad.abs().sum() > 0 for x in all_features(student))
+    assert all(p.grad is not None for p in product.parameters())
+    assert all(x.grad is None for x in all_features(teacher))
+
+
+def test_total_is_the_weighted_sum_of_the_logged_parts(student, teacher):
+    loss, stats = distiller(intra_weight=3.0, inter_weight=0.5)(student, teacher)
+    intra = sum(stats[f"kd_{name}"] for name in ("encoder", "bottleneck", "decoder"))
+    torch.testing.assert_close(loss, 3 * intra + 0.5 * stats["kd_inter"])
+    for name in ("encoder", "bottleneck", "decoder", "inter"):
+        streams = stats[f"kd_{name}_time"] + stats[f"kd_{name}_frequency"]
+        torch.testing.assert_close(stats[f"kd_{name}"], streams)
+
+
+def test_a_weight_of_zero_leaves_its_part_out(student, teacher):
+    without_inter = distiller(inter_weight=0.0)
+    _, stats = without_inter(student, teacher)
+    assert "kd_inter" not in stats
+    assert not list(without_inter.student_fusion.parameters())
+    _, stats = distiller(intra_weight=0.0)(student, teacher)
+    assert "kd_encoder" not in stats and "kd_inter" in stats
+
+
+@pytest.mark.parametrize("streams", ["time", "frequency", "both"])
+@pytest.mark.parametrize("weighting", ["own", "exchanged", "uniform"])
+@pytest.mark.parametrize("fusion", ["recursive", "last"])
+def test_every_combination_of_options_trains_a_student(
+    streams, weighting, fusion, student, teacher
+):
+    loss, _ = distiller(streams=streams, weighting=weighting, fusion=fusion)(student, teacher)
+    loss.backward()
+    assert loss > 0
+    # with the last layer as representative, the others still learn within their set
+    assert all(x.grad.abs().sum() > 0 for x in all_features(student))
+
+
+def test_last_layer_fusion_represents_a_set_by_the_layer_the_recursion_ends_with(student, teacher):
+    product = distiller(intra_weight=0.0, fusion="last")
+    loss, _ = product(student, teacher)
+    loss.backward()
+    for name, layers in student.feature_sets.items():
+        end = 0 if name == "decoder" else len(layers) - 1
+        for n, feature in enumerate(layers):
+            assert (feature.grad is not None) == (n == end), (name, n)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (dict(streams="space"), "streams must be one of both, time, frequency"),
+        (dict(weighting="random"), "weighting must be one of own, exchanged, uniform"),
+        (dict(fusion="first"), "fusion must be one of recursive, last"),
+        (dict(intra_weight=-1.0), "must not be negative"),
+        (dict(intra_weight=0.0, inter_weight=0.0), "nor both 0"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        distiller(**options)
