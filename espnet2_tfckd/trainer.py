@@ -23,25 +23,22 @@ class ResumableTrainer(Trainer):
     """
 
     @classmethod
-    def run(cls, *args, trainer_options, distributed_option, **kwargs):
+    def run(cls, trainer_options, distributed_option, **kwargs):
         checkpoint = Path(trainer_options.output_dir) / "checkpoint.pth"
         if trainer_options.resume and _is_first_process(distributed_option):
             restore_checkpoint(checkpoint)
         return super().run(
-            *args,
-            trainer_options=trainer_options,
-            distributed_option=distributed_option,
-            **kwargs,
+            trainer_options=trainer_options, distributed_option=distributed_option, **kwargs
         )
 
     @classmethod
-    def train_one_epoch(cls, *args, options, distributed_option, **kwargs):
+    def train_one_epoch(cls, options, distributed_option, **kwargs):
         checkpoint = Path(options.output_dir) / "checkpoint.pth"
         if checkpoint.exists() and _is_first_process(distributed_option):
             with atomic_write(_backup(checkpoint)) as copy:
                 shutil.copyfile(checkpoint, copy)
         return super().train_one_epoch(
-            *args, options=options, distributed_option=distributed_option, **kwargs
+            options=options, distributed_option=distributed_option, **kwargs
         )
 
 
@@ -49,11 +46,10 @@ class KDTrainer(ResumableTrainer):
     """Draws each epoch's calibration weights into ``images/calibration_weights/``."""
 
     @classmethod
-    def train_one_epoch(cls, model, *args, reporter, options, distributed_option, **kwargs):
+    def train_one_epoch(cls, model, reporter, options, distributed_option, **kwargs):
         with mean_calibration_weights(model) as means:
             all_steps_are_invalid = super().train_one_epoch(
                 model=model,
-                *args,
                 reporter=reporter,
                 options=options,
                 distributed_option=distributed_option,

@@ -1,6 +1,6 @@
 """I2SRF-TFCKD written out literally: the oracle and the speed baseline.
 
-Similarities are computed anew for every pair of layers, whole maps are projected, resized with
+Similarities are computed anew for calibration and for every pair of layers, whole maps are projected, resized with
 ``interpolate`` and merged after concatenation, and every step of the recursion owns the output
 convolution that the published description gives it.
 """
@@ -64,17 +64,18 @@ class NaiveCalibration(nn.Module):
     def forward(self, student, teacher):
         loss = 0.0
         for stream in ("time", "frequency"):
-            energy = [
-                [
-                    (query(grams(s)[stream]) * key(grams(t)[stream])).sum(-1)
-                    for key, t in zip(self.key[stream], teacher, strict=True)
-                ]
-                for query, s in zip(self.query[stream], student, strict=True)
+            queries = [
+                query(grams(x)[stream]) for query, x in zip(self.query[stream], student, strict=True)
             ]
-            alpha = torch.stack([torch.stack(row, -1) for row in energy], 2).softmax(-1)
-            for i, s in enumerate(student):
-                for j, t in enumerate(teacher):
-                    p, q = probability(s, stream), probability(t, stream)
+            keys = [key(grams(x)[stream]) for key, x in zip(self.key[stream], teacher, strict=True)]
+            energy = torch.stack(
+                [torch.stack([(q * k).sum(-1) for k in keys], -1) for q in queries], 2
+            )
+            alpha = energy.softmax(-1)
+            for i, x in enumerate(student):
+                p = probability(x, stream)
+                for j, y in enumerate(teacher):
+                    q = probability(y, stream)
                     divergence = (q - p) * (q.log() - p.log())
                     weighted = alpha[:, :, i, j].unsqueeze(-1) * divergence
                     loss = loss + weighted.sum(1).mean()
