@@ -6,24 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-
-class _PReLU(torch.autograd.Function):
-    """``F.prelu`` with one slope; PyTorch's own backward takes 2.5 times as long on a CPU."""
-
-    @staticmethod
-    def forward(ctx, x, slope):
-        ctx.save_for_backward(x, slope)
-        return F.prelu(x, slope)
-
-    @staticmethod
-    def backward(ctx, grad):
-        return _prelu_backward(grad, *ctx.saved_tensors)
-
-
-def _prelu_backward(grad, x, slope):
-    grad_negative = torch.ops.aten.threshold_backward(grad, -x, 0)
-    grad_slope = torch.dot(grad_negative.flatten(), x.flatten()).view(1)
-    return torch.add(grad, grad_negative.mul_(slope - 1)), grad_slope
+from espnet2_tfckd.functional import prelu, prelu_backward
 
 
 class _GatedMerge(torch.autograd.Function):
@@ -59,7 +42,7 @@ class _GatedMerge(torch.autograd.Function):
             grad_logits = torch.ops.aten.sigmoid_backward(grad_gates, gates)
             torch.mm(for_y.t(), grad_logits, out=grad_y[n]).addcmul_(grad[n], gates[1])
             grad_activated = torch.mm(for_x.t(), grad_logits).addcmul_(grad[n], gates[0])
-            grad_x[n], from_slope = _prelu_backward(grad_activated, x[n], slope)
+            grad_x[n], from_slope = prelu_backward(grad_activated, x[n], slope)
             grad_slope += from_slope
             grad_weight += torch.cat([grad_logits @ activated.t(), grad_logits @ y[n].t()], 1)
             grad_bias += grad_logits.sum(1)
@@ -83,7 +66,7 @@ class ProjectLayer(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         norm = self.norm
         x = F.group_norm(self.conv(x), norm.num_features, norm.weight, norm.bias, norm.eps)
-        return _PReLU.apply(x, self.prelu.weight)
+        return prelu(x, self.prelu.weight)
 
     def normalised(self, x: torch.Tensor, bins: torch.Tensor | None) -> torch.Tensor:
         """A 1x1 convolution and its norm, before the PReLU, at some of the bins only.
@@ -123,7 +106,7 @@ class FusionStep(nn.Module):
         projected = self.project.normalised(x.float(), bins)
         slope = self.project.prelu.weight
         if fused is None:
-            return _PReLU.apply(projected, slope)
+            return prelu(projected, slope)
         gate = self.gate.conv
         return _GatedMerge.apply(projected, fused, slope, gate.weight.flatten(1), gate.bias)
 

@@ -66,7 +66,7 @@ def seg_snr_frames(reference: np.ndarray, estimate: np.ndarray, sample_rate: int
 
 
 def autocorrelation(framed: np.ndarray, order: int) -> np.ndarray:
-    """Autocorrelation of each frame at lags 0 to ``order``: (frames, length) -> (frames, order+1)."""
+    """Autocorrelation at lags 0 to ``order``: (frames, length) to (frames, order + 1)."""
     length = framed.shape[1]
     return np.stack(
         [

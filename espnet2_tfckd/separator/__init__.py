@@ -1,1 +1,1 @@
-"""Separators: networks that map a mixture's spectrum to the estimate's. They know no distillation."""
+"""Separators: from a mixture's spectrum to the estimate's. They know nothing of distillation."""

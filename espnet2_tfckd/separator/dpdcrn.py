@@ -7,97 +7,7 @@ from espnet2.enh.separator.abs_separator import AbsSeparator
 from torch import nn
 from torch.nn import functional as F
 
-
-class _PReLU(torch.autograd.Function):
-    """``F.prelu`` over channels with a backward pass of plain vector operations.
-
-    PyTorch's own backward kernel takes 2.5 times as long on a CPU.
-    """
-
-    @staticmethod
-    def forward(ctx, x, slope):
-        ctx.save_for_backward(x, slope)
-        return F.prelu(x, slope)
-
-    @staticmethod
-    def backward(ctx, grad):
-        x, slope = ctx.saved_tensors
-        grad_negative = torch.ops.aten.threshold_backward(grad, -x, 0)
-        grad_slope = (grad_negative * x).sum((0, 2, 3)) if len(slope) > 1 else None
-        if grad_slope is None:
-            grad_slope = (grad_negative * x).sum().view(1)
-        return torch.addcmul(grad, grad_negative, (slope - 1).view(-1, 1, 1)), grad_slope
-
-
-def _prelu(x: torch.Tensor, module: nn.PReLU) -> torch.Tensor:
-    if x.device.type == "cpu" and torch.is_grad_enabled():
-        return _PReLU.apply(x, module.weight)
-    return module(x)
-
-
-class ConvLayer(nn.Module):
-    """A (transposed) convolution along frequency, instance norm, PReLU.
-
-    Shape:
-        (B, C_in, T, F) to (B, C, T, F').
-    """
-
-    def __init__(self, channels: int, **conv: nn.Module):
-        super().__init__()
-        ((self.conv_name, module),) = conv.items()
-        self.add_module(self.conv_name, module)
-        self.norm = nn.InstanceNorm2d(channels, affine=True)
-        self.prelu = nn.PReLU(channels)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.activate(self.get_submodule(self.conv_name)(x))
-
-    def activate(self, x: torch.Tensor) -> torch.Tensor:
-        # One group a channel is instance norm, by a kernel twice as fast on a CPU.
-        norm = self.norm
-        x = F.group_norm(x, norm.num_features, norm.weight, norm.bias, norm.eps)
-        return _prelu(x, self.prelu)
-
-
-class DenseBlock(nn.Module):
-    """Densely connected convolutions whose dilation over time doubles from layer to layer.
-
-    Layer i sees the outputs of layers i-1, ..., 0 and the block's input, in that order. Instead of
-    concatenating them, each is convolved with its slice of the kernel and the results are summed:
-    the frames a dilation looks back on are padded once per feature, for all layers after it.
-
-    Shape:
-        (B, C, T, F) to (B, C, T, F), causal in T.
-    """
-
-    def __init__(self, channels: int, depth: int):
-        super().__init__()
-        self.dense = nn.ModuleList(
-            ConvLayer(
-                channels,
-                conv=nn.Conv2d((i + 1) * channels, channels, (2, 3), dilation=(2**i, 1)),
-            )
-            for i in range(depth)
-        )
-        self.past = 2 ** (depth - 1)  # frames that the largest dilation looks back
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        channels = x.shape[1]
-        inputs: list[torch.Tensor] = []
-        for layer in self.dense:
-            inputs.insert(0, F.pad(x, (0, 0, self.past, 0)))
-            conv = layer.conv
-            kernels = conv.weight.split(channels, dim=1)
-            skip = self.past - conv.dilation[0]
-            total = None
-            for feature, kernel in zip(inputs, kernels, strict=True):
-                bias = conv.bias if total is None else None
-                part = F.conv2d(
-                    feature[:, :, skip:], kernel, bias, padding=(0, 1), dilation=conv.dilation
-                )
-                total = part if total is None else total + part
-            x = layer.activate(total)
-        return x
+from espnet2_tfckd.separator.convolution import ConvLayer, DenseBlock, PointwiseLayer
 
 
 class SequencePath(nn.Module):
@@ -132,21 +42,6 @@ class SequencePath(nn.Module):
         x = self.attention_norm(x + self.attend(self.attention_prenorm(x)))
         recurrent = F.relu(self.gru(x)[0])
         return self.gru_norm(x + self.gru_projection(recurrent))
-
-
-class PointwiseLayer(nn.Module):
-    """1x1 convolution and single-slope PReLU, in either order, (B, C_in, T, F) to (B, C, T, F)."""
-
-    def __init__(self, in_channels: int, channels: int, activate_first: bool):
-        super().__init__()
-        self.activate_first = activate_first
-        self.conv = nn.Conv2d(in_channels, channels, 1)
-        self.prelu = nn.PReLU()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.activate_first:
-            return self.conv(_prelu(x, self.prelu))
-        return _prelu(self.conv(x), self.prelu)
 
 
 class DualPath(nn.Module):

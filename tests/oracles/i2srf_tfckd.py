@@ -1,8 +1,8 @@
 """I2SRF-TFCKD written out literally: the oracle and the speed baseline.
 
-Similarities are computed anew for calibration and for every pair of layers, whole maps are projected, resized with
-``interpolate`` and merged after concatenation, and every step of the recursion owns the output
-convolution that the published description gives it.
+Similarities are computed anew for calibration and for every pair of layers, whole maps are
+projected, resized with ``interpolate`` and merged after concatenation, and every step of the
+recursion owns the output convolution that the published description gives it.
 """
 
 from __future__ import annotations
@@ -65,7 +65,8 @@ class NaiveCalibration(nn.Module):
         loss = 0.0
         for stream in ("time", "frequency"):
             queries = [
-                query(grams(x)[stream]) for query, x in zip(self.query[stream], student, strict=True)
+                query(grams(x)[stream])
+                for query, x in zip(self.query[stream], student, strict=True)
             ]
             keys = [key(grams(x)[stream]) for key, x in zip(self.key[stream], teacher, strict=True)]
             energy = torch.stack(

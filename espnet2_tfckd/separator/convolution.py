@@ -1,0 +1,109 @@
+"""Convolutional building blocks of DPDCRN."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from espnet2_tfckd.functional import prelu
+from espnet2_tfckd.separator import winograd
+
+WINOGRAD_CHANNELS = 128  # from this width on, fewer multiplications outweigh the transforms
+
+
+class ConvLayer(nn.Module):
+    """A (transposed) convolution along frequency, instance norm, PReLU.
+
+    Shape:
+        (B, C_in, T, F) to (B, C, T, F').
+    """
+
+    def __init__(self, channels: int, **conv: nn.Module):
+        super().__init__()
+        ((self.conv_name, module),) = conv.items()
+        self.add_module(self.conv_name, module)
+        self.norm = nn.InstanceNorm2d(channels, affine=True)
+        self.prelu = nn.PReLU(channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.activate(self.get_submodule(self.conv_name)(x))
+
+    def activate(self, x: torch.Tensor) -> torch.Tensor:
+        # One group a channel is instance norm, by a kernel twice as fast on a CPU.
+        norm = self.norm
+        x = F.group_norm(x, norm.num_features, norm.weight, norm.bias, norm.eps)
+        return prelu(x, self.prelu.weight)
+
+
+class DenseBlock(nn.Module):
+    """Densely connected convolutions whose dilation over time doubles from layer to layer.
+
+    Layer i sees the outputs of layers i-1, ..., 0 and the block's input, in that order. Instead of
+    concatenating them, each is convolved with its slice of the kernel and the results are summed:
+    the frames a dilation looks back on are padded once per feature, for all layers after it.
+
+    Shape:
+        (B, C, T, F) to (B, C, T, F), causal in T.
+    """
+
+    def __init__(self, channels: int, depth: int):
+        super().__init__()
+        self.dense = nn.ModuleList(
+            ConvLayer(
+                channels,
+                conv=nn.Conv2d((i + 1) * channels, channels, (2, 3), dilation=(2**i, 1)),
+            )
+            for i in range(depth)
+        )
+        self.past = 2 ** (depth - 1)  # frames that the largest dilation looks back
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        fast = (
+            x.shape[1] >= WINOGRAD_CHANNELS and x.device.type == "cpu" and torch.is_grad_enabled()
+        )
+        convolve = self._convolve_by_tiles if fast else self._convolve
+        inputs: list[torch.Tensor] = []
+        for layer in self.dense:
+            pad = winograd.transform_features if fast else _pad_past
+            inputs.insert(0, pad(x, self.past))
+            skip = self.past - layer.conv.dilation[0]
+            x = layer.activate(convolve([past[:, :, skip:] for past in inputs], layer.conv, x))
+        return x
+
+    @staticmethod
+    def _convolve(inputs, conv, x):
+        total = None
+        for feature, kernel in zip(inputs, conv.weight.split(x.shape[1], dim=1), strict=True):
+            bias = conv.bias if total is None else None
+            part = F.conv2d(feature, kernel, bias, padding=(0, 1), dilation=conv.dilation)
+            total = part if total is None else total + part
+        return total
+
+    @staticmethod
+    def _convolve_by_tiles(inputs, conv, x):
+        kernels = conv.weight.split(x.shape[1], dim=1)
+        total = sum(
+            winograd.convolve(feature, kernel, conv.dilation[0])
+            for feature, kernel in zip(inputs, kernels, strict=True)
+        )
+        return winograd.transform_outputs(total, x.shape[3]) + conv.bias.view(-1, 1, 1)
+
+
+def _pad_past(x: torch.Tensor, frames: int) -> torch.Tensor:
+    return F.pad(x, (0, 0, frames, 0))
+
+
+class PointwiseLayer(nn.Module):
+    """1x1 convolution and single-slope PReLU, in either order, (B, C_in, T, F) to (B, C, T, F)."""
+
+    def __init__(self, in_channels: int, channels: int, activate_first: bool):
+        super().__init__()
+        self.activate_first = activate_first
+        self.conv = nn.Conv2d(in_channels, channels, 1)
+        self.prelu = nn.PReLU()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.activate_first:
+            return self.conv(prelu(x, self.prelu.weight))
+        return prelu(self.conv(x), self.prelu.weight)
