@@ -77,7 +77,7 @@ def process_in_shards(
     Raises:
         ValueError: There were problems; all utterances have been tried.
     """
-    state = json.dumps({**options, "input": _fingerprint(data)})
+    state = json.dumps({**options, "input": fingerprint(data)})
     record = folder / "options.json"
     if not record.exists() or record.read_text() != state:
         shutil.rmtree(folder, ignore_errors=True)
@@ -108,7 +108,7 @@ def process_in_shards(
     return results
 
 
-def _fingerprint(data: DataDir) -> str:
+def fingerprint(data: DataDir) -> str:
     """Changes when an entry, or size or date of a file, does; missing files are all reported."""
     digest, problems = hashlib.sha256(), []
     for table in (data.mixture, data.reference):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from espnet2_tfckd.cli import atomic_write, run_command
 from espnet2_tfckd.datadir import raise_problems, read_data_dir
-from espnet2_tfckd.stages.audio import _fingerprint
+from espnet2_tfckd.stages.audio import fingerprint
 from espnet2_tfckd.stages.espnet import data_arguments, only_one, run_logged
 
 SHAPE_FILES = ("speech_mix_shape", "speech_ref1_shape")
@@ -39,7 +39,7 @@ def collect_stats(
     """
     stats_dir = Path(stats_dir)
     data = {"train": read_data_dir(train_dir), "valid": read_data_dir(valid_dir)}
-    state = "".join(f"{split} {_fingerprint(data[split])}\n" for split in data)
+    state = "".join(f"{split} {fingerprint(data[split])}\n" for split in data)
     record = stats_dir / "input.sha256"
     if record.exists() and record.read_text() == state:
         return False

@@ -1,0 +1,294 @@
+"""Stages 5 to 7 without ESPnet's trainer: what is refused, merged, shown and left behind."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from espnet2_tfckd.stages.collect_stats import read_shapes
+from espnet2_tfckd.stages.espnet import data_arguments, only_one, run_logged
+from espnet2_tfckd.stages.train import Progress, Training, epoch_summary, train
+
+CHUNKED = {"iterator_type": "chunk", "chunk_length": 1000, "batch_size": 2, "max_epoch": 5}
+
+
+@pytest.fixture
+def training(tmp_path, monkeypatch):
+    """A training whose files are all there, of four utterances of 2000 samples."""
+    monkeypatch.chdir(tmp_path)
+    Path("student.yaml").write_text(yaml.safe_dump(CHUNKED))
+    for split in ("train", "valid"):
+        data, stats = Path("dump", split), Path("stats", split)
+        data.mkdir(parents=True)
+        stats.mkdir(parents=True)
+        for name in ("wav.scp", "spk1.scp"):
+            (data / name).write_text("".join(f"u{i} u{i}.wav\n" for i in range(4)))
+        for name in ("speech_mix_shape", "speech_ref1_shape"):
+            (stats / name).write_text("".join(f"u{i} 2000\n" for i in range(4)))
+    return Training(
+        config=Path("student.yaml"),
+        exp_dir=Path("exp/enh_student"),
+        train_dir="dump/train",
+        valid_dir="dump/valid",
+        stats_dir=Path("stats"),
+        audio_format="wav",
+        ngpu=0,
+        distill_config=None,
+        teacher_exp=None,
+        inference_model="valid.loss.best.pth",
+        enh_args="",
+    )
+
+
+@pytest.fixture
+def trainer(monkeypatch):
+    """Stands in for ESPnet's process: records its command and leaves a checkpoint."""
+    commands = []
+
+    def run(command, log, on_line):
+        commands.append(command)
+        output_dir = Path(command[command.index("--output_dir") + 1])
+        (output_dir / "valid.loss.best.pth").touch()
+        (output_dir / "checkpoint.pth").touch()
+
+    monkeypatch.setattr("espnet2_tfckd.stages.train.run_logged", run)
+    return commands
+
+
+class TestTraining:
+    def test_espnet_is_given_data_shapes_and_directory(self, training, trainer):
+        train(replace(training, enh_args="--max_epoch 2", ngpu=2))
+        command = " ".join(trainer[0])
+        assert command.startswith("-m espnet2_tfckd.bin.enh_train --config")
+        assert "--train_data_path_and_name_and_type dump/train/wav.scp,speech_mix,sound" in command
+        assert (
+            "--valid_data_path_and_name_and_type dump/valid/spk1.scp,speech_ref1,sound" in command
+        )
+        assert "--train_shape_file stats/train/speech_ref1_shape" in command
+        assert "--resume true --output_dir exp/enh_student" in command
+        assert "--ngpu 2 --multiprocessing_distributed true" in command
+        assert command.endswith("--max_epoch 2")
+
+    def test_archives_are_read_as_such(self, training):
+        arguments = data_arguments("dump/train", "dump/valid", "flac.ark")
+        assert "dump/train/wav.scp,speech_mix,kaldi_ark" in arguments
+
+    def test_a_finished_training_is_not_run_again(self, training, trainer):
+        assert train(training) == Path("exp/enh_student/valid.loss.best.pth")
+        train(training)
+        assert len(trainer) == 1
+
+    def test_an_unfinished_training_is_run_again(self, training, trainer):
+        train(training)
+        Path("exp/enh_student/finished").unlink()
+        train(training)
+        assert len(trainer) == 2
+
+    @pytest.mark.parametrize("change", ["yaml", "enh_args", "data"])
+    def test_other_settings_are_refused_and_both_are_shown(self, training, trainer, change):
+        train(training)
+        if change == "yaml":
+            Path("student.yaml").write_text(yaml.safe_dump({**CHUNKED, "max_epoch": 9}))
+            expected = "max_epoch: 5 -> 9"
+        elif change == "enh_args":
+            training = replace(training, enh_args="--max_epoch 9")
+            expected = "enh_args:  -> --max_epoch 9"
+        else:
+            Path("stats/train/speech_mix_shape").write_text("u0 9000\n")
+            expected = "train data: "
+        with pytest.raises(ValueError, match="rm -r exp/enh_student") as error:
+            train(training)
+        assert expected in str(error.value)
+        assert "student.yaml" in str(error.value) and "settings.json" in str(error.value)
+        assert len(trainer) == 1
+
+    def test_settings_may_change_as_long_as_nothing_is_trained(self, training, trainer):
+        train(training)
+        for name in ("checkpoint.pth", "finished"):
+            Path("exp/enh_student", name).unlink()
+        train(replace(training, enh_args="--max_epoch 9"))
+        assert len(trainer) == 2
+
+    def test_a_missing_checkpoint_is_named_with_those_that_are_there(self, training, trainer):
+        with pytest.raises(FileNotFoundError, match="other.pth.*valid.loss.best.pth"):
+            train(replace(training, inference_model="other.pth"))
+
+    def test_two_trainings_in_one_directory_are_refused(self, training, trainer):
+        with only_one(training.exp_dir), pytest.raises(RuntimeError, match="another process"):
+            train(training)
+
+    def test_statistics_must_be_there(self, training):
+        with pytest.raises(FileNotFoundError, match="stage 5"):
+            train(replace(training, stats_dir=Path("elsewhere")))
+
+    @pytest.mark.parametrize("text, problem", [("a: [", "not valid YAML"), ("- a", "no options")])
+    def test_a_damaged_yaml_is_refused(self, training, text, problem):
+        Path("student.yaml").write_text(text)
+        with pytest.raises(ValueError, match=f"student.yaml.*{problem}"):
+            train(training)
+
+    def test_the_resume_script_runs_the_same_training_from_anywhere(self, training, trainer):
+        train(replace(training, enh_args="--max_epoch 2 --seed 3"))
+        Path("exp/enh_student/run.sh").write_text(
+            Path("exp/enh_student/run.sh").read_text().replace("exec ", "pwd; printf '%s\\n' ")
+        )
+        script = Path("exp/enh_student/run.sh").resolve()
+        shown = subprocess.run([script], cwd="/", capture_output=True, text=True, check=True)
+        lines = shown.stdout.splitlines()
+        assert Path(lines[0]) == Path.cwd()
+        assert "--enh_args=--max_epoch 2 --seed 3" in lines
+        assert "--exp_dir=exp/enh_student" in lines
+
+
+class TestDistillation:
+    @pytest.fixture
+    def distillation(self, training):
+        Path("distill.yaml").write_text(yaml.safe_dump({"distiller": "x", "batch_size": 4}))
+        teacher = Path("exp/enh_teacher")
+        teacher.mkdir(parents=True)
+        (teacher / "config.yaml").write_text("separator: dpdcrn\n")
+        (teacher / "valid.loss.best.pth").write_text("weights")
+        return replace(
+            training,
+            exp_dir=Path("exp/enh_student_distill"),
+            distill_config=Path("distill.yaml"),
+            teacher_exp=teacher,
+        )
+
+    @pytest.fixture
+    def exported(self, monkeypatch):
+        """Stands in for the export of the student: records its arguments."""
+        calls = []
+
+        def export(train_dir, exp_dir, checkpoint):
+            calls.append((train_dir, exp_dir, checkpoint))
+            (exp_dir / checkpoint).touch()
+
+        monkeypatch.setattr("espnet2_tfckd.checkpoint.export_student", export)
+        return calls
+
+    def test_both_yamls_are_merged_and_the_teacher_named(self, distillation, trainer, exported):
+        train(distillation)
+        merged = yaml.safe_load(Path("exp/enh_student_distill/distillation/train.yaml").read_text())
+        assert merged == {**CHUNKED, "distiller": "x", "batch_size": 4}
+        command = " ".join(trainer[0])
+        assert command.startswith("-m espnet2_tfckd.bin.enh_kd_train")
+        assert "--teacher_config exp/enh_teacher/config.yaml" in command
+        assert "--teacher_model_file exp/enh_teacher/valid.loss.best.pth" in command
+
+    def test_the_student_is_taken_out_once(self, distillation, trainer, exported):
+        train(distillation)
+        train(distillation)
+        exp_dir = distillation.exp_dir
+        assert exported == [(exp_dir / "distillation", exp_dir, "valid.loss.best.pth")]
+
+    def test_another_teacher_is_refused(self, distillation, trainer, exported):
+        train(distillation)
+        Path("exp/enh_teacher/valid.loss.best.pth").write_text("other weights")
+        with pytest.raises(ValueError, match="teacher's valid.loss.best.pth"):
+            train(distillation)
+
+    def test_the_teacher_must_be_trained(self, distillation):
+        Path("exp/enh_teacher/valid.loss.best.pth").unlink()
+        with pytest.raises(FileNotFoundError, match="teacher's exp/enh_teacher/.*stage 6"):
+            train(distillation)
+
+
+class TestTooLittleData:
+    """Four utterances of 2000 samples, chunks of 1000 with half overlap: 12 chunks."""
+
+    def test_as_many_chunks_as_a_batch_takes_will_do(self, training, trainer):
+        train(replace(training, enh_args="--batch_size 12"))
+
+    def test_one_more_is_too_many(self, training, trainer):
+        with pytest.raises(ValueError, match="train set cannot fill a batch.*12 chunks.*takes 13"):
+            train(replace(training, enh_args="--batch_size=13"))
+
+    def test_the_validation_set_counts_too(self, training, trainer):
+        with pytest.raises(ValueError, match="valid set"):
+            train(replace(training, enh_args="--valid_batch_size 13"))
+
+    def test_an_utterance_of_just_the_chunk_length_gives_no_chunk(self, training, trainer):
+        with pytest.raises(ValueError, match="up to 2000 samples.* 0 chunks of 2000"):
+            train(replace(training, enh_args="--chunk_length 2000"))
+
+    def test_whole_utterances_need_no_chunk_length(self, training, trainer):
+        train(replace(training, enh_args="--iterator_type sequence --chunk_length 2000"))
+
+
+class TestProgress:
+    def test_one_line_for_each_epoch(self, capsys):
+        progress = Progress("enh_student")
+        for line in (
+            "[host] 2026-01-01 (trainer:1) INFO: 2/3epoch started",
+            "[host] 2026-01-01 (trainer:1) INFO: 2epoch:train:1-20batch: loss=-1.5",
+            "[host] INFO: 2epoch results: [train] kd_loss=9.0, loss=-1.234, time=3 seconds, "
+            "total_count=7, [valid] loss=-2.000e-03, [att_plot] time=0",
+            "[host] 2026-01-01 (trainer:1) INFO: 3/3epoch started. Estimated time to finish: 1 s",
+        ):
+            progress.read(line)
+        begin, epoch = capsys.readouterr().out.splitlines()
+        assert begin == "enh_student: training from epoch 2"
+        assert epoch.startswith("enh_student: epoch 2/3, train loss -1.234, valid loss -2.000e-03,")
+        assert epoch.endswith("left")
+
+    def test_other_lines_are_no_summaries(self):
+        assert epoch_summary("INFO: 3epoch:train:1-20batch: loss=1") is None
+
+
+class TestProcess:
+    def test_its_lines_come_through_and_stay_in_the_log(self, tmp_path):
+        log, lines = tmp_path / "sub" / "train.log", []
+        for word in ("first", "second"):
+            run_logged(["-c", f"print('{word}'); print('line', end='')"], log, lines.append)
+        assert lines == ["first", "second"]
+        assert log.read_text() == "first\nlinesecond\nline"
+
+    def test_a_failure_shows_the_last_error_and_names_the_log(self, tmp_path):
+        code = "print('busy'); raise ValueError('the teacher does not fit:\\n  layer 1')"
+        with pytest.raises(RuntimeError) as error:
+            run_logged(["-c", code], tmp_path / "train.log", lambda line: None)
+        message = str(error.value)
+        assert message.startswith("ValueError: the teacher does not fit:\n  layer 1\n")
+        assert str(tmp_path / "train.log") in message
+
+    def test_a_wrong_option_is_shown(self, tmp_path):
+        code = "import argparse; argparse.ArgumentParser().parse_args(['--wrong'])"
+        with pytest.raises(RuntimeError, match="unrecognized arguments: --wrong"):
+            run_logged(["-c", code], tmp_path / "train.log", lambda line: None)
+
+    def test_a_process_that_is_killed_is_said_to_be(self, tmp_path):
+        code = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+        with pytest.raises(RuntimeError, match="SIGKILL .out of memory"):
+            run_logged(["-c", code], tmp_path / "train.log", lambda line: None)
+
+
+class TestCommandLine:
+    @pytest.mark.parametrize("stage", ["train", "collect_stats"])
+    def test_help_needs_no_network_library(self, stage):
+        code = (
+            "import sys; import espnet2_tfckd.stages." + stage + ";"
+            "sys.exit(any(name in sys.modules for name in ('torch', 'espnet2.tasks')))"
+        )
+        subprocess.run([sys.executable, "-c", code], check=True)
+
+    def test_a_distillation_needs_a_teacher(self):
+        command = [sys.executable, "-m", "espnet2_tfckd.stages.train", "--distill_config", "d.yaml"]
+        command += "--config c --exp_dir e --train_dir t --valid_dir v --stats_dir s".split()
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert "--distill_config and --teacher_exp go together" in done.stderr
+
+    def test_shapes_of_several_channels_count_samples(self, tmp_path):
+        (tmp_path / "speech_mix_shape").write_text("a 1600,4\nb 800,4\n")
+        assert read_shapes(tmp_path / "speech_mix_shape") == {"a": 1600, "b": 800}
+
+
+def test_the_settings_are_kept_to_be_read(training, trainer):
+    train(training)
+    settings = json.loads(Path("exp/enh_student/settings.json").read_text())
+    assert settings["max_epoch"] == 5 and settings["enh_args"] == ""

@@ -1,0 +1,247 @@
+"""The mini recipe end to end in a copy of the repository, on tiny made-up recordings."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+ROOT = Path(__file__).parents[1]
+RATE = 16000
+STFT = {"n_fft": 128, "hop_length": 64}
+TINY = {
+    "encoder": "stft",
+    "encoder_conf": STFT,
+    "separator": "dpdcrn",
+    "separator_conf": {"channels": 8, "blocks": 1, "dense_depth": 1},
+    "decoder": "stft",
+    "decoder_conf": STFT,
+    "criterions": [
+        {"name": "si_snr", "conf": {}, "wrapper": "fixed_order", "wrapper_conf": {"weight": 1}}
+    ],
+    "iterator_type": "chunk",
+    "chunk_length": 8000,
+    "batch_size": 2,
+    "num_workers": 0,
+    "max_epoch": 1,
+    "optim": "adam",
+    "best_model_criterion": [["valid", "loss", "min"]],
+    "keep_nbest_models": 1,
+    "use_tensorboard": False,
+    "use_matplotlib": False,
+}
+DISTILLATION = {"distiller": "i2srf_tfckd", "distiller_conf": {"fusion_channels": 4}}
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """A copy of what the front door needs, with own recordings and tiny configurations."""
+    root = tmp_path_factory.mktemp("clone")
+    shutil.copytree(ROOT / "local", root / "local")
+    for name in ("run.sh", "setup.py", "constraints.txt"):
+        shutil.copy(ROOT / name, root / name)
+    (root / "espnet2_tfckd").symlink_to(ROOT / "espnet2_tfckd")
+    recipe = root / "egs2" / "mini" / "enh1"
+    for name in ("run.sh", "local"):
+        copy = shutil.copytree if name == "local" else shutil.copy
+        recipe.mkdir(parents=True, exist_ok=True)
+        copy(ROOT / "egs2" / "mini" / "enh1" / name, recipe / name)
+    (recipe / "conf").mkdir()
+    student = {**TINY, "separator_conf": {**TINY["separator_conf"], "heads": 2}}
+    for name, content in (("teacher", TINY), ("student", student), ("distill", DISTILLATION)):
+        (recipe / "conf" / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    write_recordings(root)
+    return root
+
+
+def write_recordings(root):
+    """Two speakers a split with 7 s of syllable-like noise each, and one noise a split."""
+    rng = np.random.default_rng(0)
+    syllables = np.repeat(np.tile([1.0, 0.05, 0.6, 0.02], 70), RATE // 40)
+    for number, split in enumerate(("train", "valid", "test")):
+        for speaker in ("ann", "bob"):
+            folder = root / "speech" / split / f"{speaker}{number}"
+            folder.mkdir(parents=True)
+            for take in range(2):
+                speech = 0.1 * rng.standard_normal(len(syllables)) * syllables
+                soundfile.write(folder / f"take{take}.wav", speech, RATE)
+        (root / "noise" / split).mkdir(parents=True)
+        hum = 0.1 * np.sin(np.arange(20 * RATE) * (0.05 + 0.02 * number))
+        hum += 0.02 * rng.standard_normal(len(hum))
+        soundfile.write(root / "noise" / split / "hum.wav", hum, RATE)
+
+
+def front_door(repository, *options):
+    """Run ./run.sh on the tiny recordings from the repository's top."""
+    command = ["./run.sh", "--speech_dir", "speech", "--noise-dir=" + str(repository / "noise")]
+    command += "--train_utts 4 --valid_utts 2 --test_utts 2 --nj 1 --inference_nj 1".split()
+    command += ["--scoring_protocol", "SI_SDR STOI", "--distill_config", "conf/distill.yaml"]
+    return subprocess.run(
+        [*command, *options], cwd=repository, capture_output=True, text=True, env=environment()
+    )
+
+
+def environment():
+    python = Path(sys.executable).parent
+    return {**os.environ, "PATH": f"{python}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+
+
+@pytest.fixture(scope="module")
+def recipe(repository):
+    """The recipe's directory after a run of all stages."""
+    done = front_door(repository)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return repository / "egs2" / "mini" / "enh1"
+
+
+class TestAllStages:
+    def test_the_results_list_noisy_teacher_student_and_distilled_student(self, recipe):
+        rows = json.loads((recipe / "exp" / "results.json").read_text())
+        systems = [row["system"] for row in rows]
+        assert systems == ["noisy", "teacher", "student", "student_distill"]
+        assert {row["dataset"] for row in rows} == {"test"}
+        assert all(row["num_utterances"] == 2 and np.isfinite(row["si_sdr"]) for row in rows)
+        assert all(row["num_params"] > 0 and row["rtf"] > 0 for row in rows[1:])
+        assert "student_distill" in (recipe / "exp" / "RESULTS.md").read_text()
+
+    def test_the_distilled_student_is_packed_without_teacher_and_distiller(self, recipe):
+        exp_dir = recipe / "exp" / "enh_student_distill"
+        packed = exp_dir / "enh_student_distill_valid.loss.best.zip"
+        with zipfile.ZipFile(packed) as archive:
+            configs = [n for n in archive.namelist() if n.endswith("config.yaml")]
+            config = yaml.safe_load(archive.read(configs[0]))
+        assert config["separator"] == "dpdcrn"
+        assert not any("teacher" in key or "distill" in key for key in config)
+
+    def test_every_stage_has_a_log(self, recipe):
+        logs = {path.name for path in (recipe / "exp" / "log").iterdir()}
+        assert logs == {f"stage{number}.log" for number in (1, 3, 4, 5, 6, 7, 8, 9, 11)}
+
+    def test_a_second_run_does_nothing_again(self, recipe, repository):
+        files = [p for name in ("teacher", "student", "student_distill")
+                 for p in (recipe / "exp" / f"enh_{name}").rglob("*")
+                 if p.suffix in {".pth", ".wav"} or p.name == "train.log"]  # fmt: skip
+        assert len(files) > 9
+        before = {path: path.stat().st_mtime_ns for path in files}
+        start = time.monotonic()
+        done = front_door(repository)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert {path: path.stat().st_mtime_ns for path in files} == before
+        assert time.monotonic() - start < 60
+
+    def test_a_changed_configuration_is_refused_with_stage_and_log(self, recipe, repository):
+        done = front_door(repository, "--stage", "6", "--enh_args", "--max_epoch 7")
+        assert done.returncode == 1
+        assert "enh_args:  -> --max_epoch 7" in done.stdout + done.stderr
+        assert "Stage 6 (training of the teacher" in done.stderr
+        assert "--stage 6" in done.stderr
+        log = Path(re.search(r"its log: (.*)", done.stderr)[1])
+        assert "was trained with other settings" in log.read_text()
+
+
+class TestKilledTraining:
+    def test_it_goes_on_after_the_last_whole_epoch(self, recipe):
+        exp_dir = recipe / "exp" / "enh_killed"
+        command = [
+            sys.executable,
+            "-m",
+            "espnet2_tfckd.stages.train",
+            "--exp_dir",
+            "exp/enh_killed",
+        ]
+        command += "--config conf/student.yaml --train_dir dump/raw/train".split()
+        command += "--valid_dir dump/raw/valid --stats_dir exp/enh_stats_16k".split()
+        command += ["--enh_args", "--max_epoch 6"]
+        settings = {**environment(), "PYTHONPATH": str(ROOT)}
+        with subprocess.Popen(
+            command, cwd=recipe, stdout=subprocess.PIPE, text=True, env=settings
+        ) as killed:
+            for line in killed.stdout:
+                if "epoch 2/6" in line:
+                    killed.send_signal(signal.SIGKILL)
+                    break
+        trained = [int(path.name.removesuffix("epoch.pth")) for path in exp_dir.glob("*epoch.pth")]
+        assert max(trained) < 6
+        script = exp_dir / "run.sh"
+        done = subprocess.run([script], capture_output=True, text=True, env=settings, cwd="/")
+        assert done.returncode == 0, done.stdout + done.stderr
+        first = int(re.search(r"training from epoch (\d+)", done.stdout)[1])
+        assert 2 <= first <= max(trained) + 1
+        assert "epoch 6/6" in done.stdout
+        assert (exp_dir / "valid.loss.best.pth").is_file()
+
+
+class TestOptions:
+    @pytest.mark.parametrize(
+        "option, message",
+        [
+            ("--wrong_option", "unknown option --wrong_option"),
+            ("--stage=first", "--stage takes a whole number, not 'first'"),
+            ("--skip-train=yes", "--skip_train takes true or false, not 'yes'"),
+            ("stray", "unexpected argument 'stray'"),
+        ],
+    )
+    def test_a_wrong_option_is_named(self, repository, option, message):
+        done = front_door(repository, option, *(["x"] if option == "--wrong_option" else []))
+        assert done.returncode == 2
+        assert message in done.stderr
+
+    def test_an_option_without_value_is_named(self, repository):
+        done = front_door(repository, "--nj")
+        assert done.returncode == 2
+        assert "option --nj needs a value" in done.stderr
+
+    def test_stages_must_not_run_backwards(self, repository):
+        done = front_door(repository, "--stage", "5", "--stop-stage", "4")
+        assert done.returncode == 2
+        assert "--stage 5 is beyond --stop_stage 4" in done.stderr
+
+    def test_an_unknown_corpus_is_named_with_those_there_are(self, repository):
+        done = front_door(repository, "--corpus", "maxi")
+        assert done.returncode == 2
+        assert "no corpus 'maxi'; there are: mini" in done.stderr
+
+    def test_help_lists_stages_and_options_without_a_python(self, repository):
+        done = subprocess.run(
+            ["./run.sh", "--help"],
+            cwd=repository,
+            capture_output=True,
+            text=True,
+            env={"PATH": "/usr/bin:/bin"},
+            timeout=2,
+        )
+        assert done.returncode == 0
+        for shown in ("11  pack", "--teacher_config conf/teacher.yaml", "--train_utts"):
+            assert shown in done.stdout
+        assert not (repository / ".venv").exists()
+
+    def test_wrong_options_are_refused_before_anything_is_installed(self, repository):
+        done = subprocess.run(
+            ["./run.sh", "--wrong_option", "x"],
+            cwd=repository,
+            capture_output=True,
+            text=True,
+            env={"PATH": "/usr/bin:/bin"},
+            timeout=2,
+        )
+        assert done.returncode == 2
+        assert not (repository / ".venv").exists()
+
+    def test_a_failing_stage_is_named_with_its_log(self, repository):
+        empty = repository / "empty"
+        empty.mkdir(exist_ok=True)
+        done = front_door(repository, "--speech_dir", "empty", "--expdir", "exp_failing")
+        assert done.returncode == 1
+        assert "Stage 1 (data preparation) failed (status 1)" in done.stderr
+        log = Path(re.search(r"its log: (.*)", done.stderr)[1])
+        assert "error: " in log.read_text()
