@@ -34,7 +34,7 @@ def arrow(axis, start, end, colour="0.35", style="-|>", width=1.0, curve=0.0):
 
 
 def draw_set(axis, name, left, width):
-    """One correlated set: layers of teacher and student, calibrated loss between, fusion outside."""
+    """One set: layers of teacher and student, calibrated loss between, fusion outside."""
     colour = COLOURS[name]
     rows = ((TEACHER_Y, SETS[name][0]), (STUDENT_Y, SETS[name][1]))
     centre = left + width / 2
