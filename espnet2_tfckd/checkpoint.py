@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from espnet2.enh.espnet_model import ESPnetEnhancementModel
 
 # Options of a distillation that mean nothing to a plain enhancement model
-_DISTILLATION_OPTIONS = ("distiller", "distiller_conf", "teacher_config", "teacher_model_file")
+_DISTILLATION_OPTIONS = (
+    "distiller",
+    "distiller_conf",
+    "distill_weight",
+    "student_features",
+    "teacher_config",
+    "teacher_features",
+    "teacher_model_file",
+)
 
 
 def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import torch
 from espnet2.enh.espnet_model import ESPnetEnhancementModel
 from espnet2.torch_utils.device_funcs import force_gatherable
+from torch import nn
 
 from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs
+from espnet2_tfckd.feature_tap import FeatureTap
 
 
 class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
@@ -23,14 +28,31 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
     Args:
         teacher: A trained enhancement model.
         distiller: The distillation loss.
+        distill_weight: Weight of the distillation loss beside the enhancement loss.
+        student_tap: Where the student's features are; needed where its separator does not hand
+            them out itself, as DPDCRN does.
+        teacher_tap: The same of the teacher.
         kwargs: Those of :class:`ESPnetEnhancementModel`, for the student.
 
     Raises:
-        ValueError: The two models normalise the mixture differently.
+        ValueError: The weight is negative, or the two models normalise the mixture differently.
     """
 
-    def __init__(self, *, teacher: ESPnetEnhancementModel, distiller: AbsDistiller, **kwargs):
+    def __init__(
+        self,
+        *,
+        teacher: ESPnetEnhancementModel,
+        distiller: AbsDistiller,
+        distill_weight: float = 1.0,
+        student_tap: FeatureTap | None = None,
+        teacher_tap: FeatureTap | None = None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
+        if distill_weight < 0:
+            raise ValueError(f"distill_weight must not be negative, but is {distill_weight}")
+        self.distill_weight = distill_weight
+        self.student_tap, self.teacher_tap = student_tap, teacher_tap
         for option in ("normalize_variance", "normalize_variance_per_ch"):
             if getattr(teacher, option) != getattr(self, option):
                 raise ValueError(
@@ -55,28 +77,35 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
         """As ESPnet's; in training, ``others["distill"]`` holds (student, teacher) inputs."""
         if not self.training:
             return super().forward_enhance(speech_mix, speech_lengths, additional, fs)
-        additional = {**(additional or {}), "feature_sets": True}
-        outputs = super().forward_enhance(speech_mix, speech_lengths, additional, fs)
+        mixture = (speech_mix, speech_lengths, additional, fs)
+        outputs, student = with_features(
+            super().forward_enhance, self.separator, self.student_tap, *mixture
+        )
         with torch.no_grad():
-            teacher = self.teacher.forward_enhance(speech_mix, speech_lengths, additional, fs)
-        outputs[3]["distill"] = (_distill_inputs(*outputs), _distill_inputs(*teacher))
+            _, teacher = with_features(
+                self.teacher.forward_enhance, self.teacher.separator, self.teacher_tap, *mixture
+            )
+        outputs[3]["distill"] = (student, teacher)
         return outputs
 
     def forward_loss(
-        self, speech_pre, speech_lengths, feature_mix, feature_pre, others, *args, **kw
+        self, speech_pre, speech_lengths, feature_mix, feature_pre, others, speech_ref, *args, **kw
     ):
         """As ESPnet's, plus the distiller's loss in training; logs both apart."""
         others = dict(others)
         distill = others.pop("distill", None)
         loss, stats, weight, perm = super().forward_loss(
-            speech_pre, speech_lengths, feature_mix, feature_pre, others, *args, **kw
+            speech_pre, speech_lengths, feature_mix, feature_pre, others, speech_ref, *args, **kw
         )
         if distill is None:
             return loss, stats, weight, perm
+        with torch.no_grad():
+            reference, _ = self.encoder(speech_ref[0], speech_lengths)
+        student, teacher = (replace(inputs, reference=reference) for inputs in distill)
         with torch.autocast(loss.device.type, enabled=False):
-            kd_loss, kd_stats = self.distiller(*distill)
+            kd_loss, kd_stats = self.distiller(student, teacher)
         enhancement_loss = loss
-        loss = loss + kd_loss
+        loss = self.distiller.enhancement_weight * loss + self.distill_weight * kd_loss
         parts = {
             "loss": loss.detach(),
             "enh_loss": enhancement_loss.detach(),
@@ -87,5 +116,44 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
         return loss, stats, weight, perm
 
 
-def _distill_inputs(speech_pre, feature_mix, feature_pre, others) -> DistillInputs:
-    return DistillInputs(others["feature_sets"], feature_pre[0], speech_pre[0])
+def with_features(
+    forward_enhance: Callable,
+    separator: nn.Module,
+    tap: FeatureTap | None,
+    speech_mix: torch.Tensor,
+    speech_lengths: torch.Tensor,
+    additional: dict | None = None,
+    fs: int | None = None,
+) -> tuple[tuple, DistillInputs]:
+    """Enhance a batch and keep what a distiller needs to know of it.
+
+    Args:
+        forward_enhance: That of an ESPnet enhancement model.
+        separator: Its separator.
+        tap: Where the separator's features are, if it does not hand them out itself.
+        speech_mix: Mixture, (B, samples) or (B, samples, M).
+        speech_lengths: (B,).
+        additional: For the separator.
+        fs: Sampling rate.
+
+    Returns:
+        What ``forward_enhance`` returned, and the features with the estimate.
+
+    Raises:
+        ValueError: The separator hands out no features and there is no tap, the tap does not fit,
+            or a layer has another number of frames than the first.
+    """
+    if tap is None:
+        additional = {**(additional or {}), "feature_sets": True}
+        outputs = forward_enhance(speech_mix, speech_lengths, additional, fs)
+        sets = outputs[3].get("feature_sets")
+    else:
+        with tap.record(separator, len(speech_mix)) as sets:
+            outputs = forward_enhance(speech_mix, speech_lengths, additional, fs)
+    if sets is None:
+        raise ValueError(
+            f"{type(separator).__name__} offers no feature sets to distil from: name its layers "
+            "with student_features or teacher_features, or use separator: dpdcrn"
+        )
+    estimate, _, spectrum, _ = outputs
+    return outputs, DistillInputs(sets, spectrum[0], estimate[0])

@@ -8,17 +8,45 @@ import torch
 from espnet2.enh.espnet_model import ESPnetEnhancementModel
 from espnet2.tasks.enh import EnhancementTask as ESPnetEnhancementTask
 from espnet2.train.class_choices import ClassChoices
+from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import str_or_none
 
 from espnet2_tfckd.checkpoint import load_enhancement_model
+from espnet2_tfckd.distiller.abckd import ABCKDDistiller
 from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, FeatureShapes
+from espnet2_tfckd.distiller.at import AttentionTransferDistiller
+from espnet2_tfckd.distiller.clskd import CLSKDDistiller
+from espnet2_tfckd.distiller.dfkd import DFKDDistiller
+from espnet2_tfckd.distiller.dispatch import DISPatchDistiller
+from espnet2_tfckd.distiller.fitnets import FitNetsDistiller
 from espnet2_tfckd.distiller.i2srf_tfckd import I2SRFTFCKDDistiller
-from espnet2_tfckd.model import ESPnetEnhancementKDModel
+from espnet2_tfckd.distiller.response import ResponseDistiller
+from espnet2_tfckd.distiller.reviewkd import ReviewKDDistiller
+from espnet2_tfckd.distiller.rfpkd import RFPKDDistiller
+from espnet2_tfckd.distiller.semckd import SemCKDDistiller
+from espnet2_tfckd.distiller.sp import SimilarityPreservingDistiller
+from espnet2_tfckd.distiller.two_step import TwoStepDistiller
+from espnet2_tfckd.feature_tap import FeatureTap
+from espnet2_tfckd.model import ESPnetEnhancementKDModel, with_features
 from espnet2_tfckd.trainer import KDTrainer, ResumableTrainer
 
 distiller_choices = ClassChoices(
     name="distiller",
-    classes=dict(i2srf_tfckd=I2SRFTFCKDDistiller),
+    classes=dict(
+        abckd=ABCKDDistiller,
+        at=AttentionTransferDistiller,
+        clskd=CLSKDDistiller,
+        dfkd=DFKDDistiller,
+        dispatch=DISPatchDistiller,
+        fitnets=FitNetsDistiller,
+        i2srf_tfckd=I2SRFTFCKDDistiller,
+        response=ResponseDistiller,
+        reviewkd=ReviewKDDistiller,
+        rfpkd=RFPKDDistiller,
+        semckd=SemCKDDistiller,
+        sp=SimilarityPreservingDistiller,
+        two_step=TwoStepDistiller,
+    ),
     type_check=AbsDistiller,
     default="i2srf_tfckd",
 )
@@ -52,6 +80,20 @@ class EnhancementKDTask(EnhancementTask):
             default=None,
             help="Checkpoint of the teacher; it must fit --teacher_config in every key",
         )
+        for network in ("student", "teacher"):
+            group.add_argument(
+                f"--{network}_features",
+                action=NestedDictAction,
+                default=None,
+                help=f"Modules of the {network}'s separator to distil, by set; "
+                "needed where it is not a DPDCRN",
+            )
+        group.add_argument(
+            "--distill_weight",
+            type=float,
+            default=1.0,
+            help="Weight of the distillation loss beside the enhancement loss",
+        )
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> ESPnetEnhancementModel:
@@ -68,8 +110,10 @@ class EnhancementKDTask(EnhancementTask):
         with torch.random.fork_rng(devices=[]):
             teacher = load_enhancement_model(args.teacher_config, args.teacher_model_file)
             samples = fixed_chunk_length(args)
-            student_shapes, frames = feature_shapes(student, samples, "student")
-            teacher_shapes, teacher_frames = feature_shapes(teacher, samples, "teacher")
+            student_tap = _tap(args.student_features, student, "student_features")
+            teacher_tap = _tap(args.teacher_features, teacher, "teacher_features")
+            student_shapes, frames = feature_shapes(student, samples, student_tap)
+            teacher_shapes, teacher_frames = feature_shapes(teacher, samples, teacher_tap)
             if frames != teacher_frames:
                 raise ValueError(
                     f"a chunk has {frames} frames in the student and {teacher_frames} in the "
@@ -81,6 +125,9 @@ class EnhancementKDTask(EnhancementTask):
         return ESPnetEnhancementKDModel(
             teacher=teacher,
             distiller=distiller,
+            distill_weight=args.distill_weight,
+            student_tap=student_tap,
+            teacher_tap=teacher_tap,
             encoder=student.encoder,
             separator=student.separator,
             decoder=student.decoder,
@@ -105,36 +152,52 @@ def fixed_chunk_length(args: argparse.Namespace) -> int:
     return int(args.chunk_length)
 
 
+def _tap(
+    layers: dict[str, list] | None, model: ESPnetEnhancementModel, option: str
+) -> FeatureTap | None:
+    return FeatureTap(layers, model.separator, option) if layers else None
+
+
 @torch.no_grad()
 def feature_shapes(
-    model: ESPnetEnhancementModel, samples: int, role: str
+    model: ESPnetEnhancementModel, samples: int, tap: FeatureTap | None
 ) -> tuple[FeatureShapes, int]:
     """Sizes of a network's features for a mixture of a given length.
 
     Args:
         model: The enhancement model.
         samples: Length of the mixture.
-        role: What to call the model in errors.
+        tap: Where its features are, if its separator does not hand them out itself.
 
     Returns:
         (C, F) of each layer, by set, and the number of frames.
 
     Raises:
-        ValueError: The separator has no feature sets.
+        ValueError: The separator has no feature sets, or its layers differ in frame rate.
     """
-    microphones = getattr(model.separator, "microphones", 1)
+    separator = model.separator
+    # ESPnet's TF-GridNets call it n_imics
+    microphones = getattr(separator, "microphones", getattr(separator, "n_imics", 1))
     shape = (1, samples) if microphones == 1 else (1, samples, microphones)
     was_training = model.training
-    others = model.eval().forward_enhance(
-        torch.zeros(shape), torch.tensor([samples]), {"feature_sets": True}
-    )[3]
+    generator = torch.Generator().manual_seed(0)
+    mixture = torch.randn(shape, generator=generator)
+    _, inputs = with_features(
+        model.eval().forward_enhance, separator, tap, mixture, torch.tensor([samples])
+    )
     model.train(was_training)
-    if "feature_sets" not in others:
+    frames = {
+        f"{name}[{n}]": x.shape[2]
+        for name, layers in inputs.feature_sets.items()
+        for n, x in enumerate(layers)
+    }
+    if len(set(frames.values())) > 1:
         raise ValueError(
-            f"the {role}'s separator ({type(model.separator).__name__}) offers no feature sets to "
-            "distil from: use separator: dpdcrn"
+            f"layers of {type(separator).__name__} differ in frame rate: {frames}; leave some out, "
+            "or drop what is too many at the beginning with skip_frames"
         )
-    sets = others["feature_sets"]
-    frames = sets["encoder"][0].shape[2]
-    shapes = {name: [(x.shape[1], x.shape[3]) for x in layers] for name, layers in sets.items()}
-    return shapes, frames
+    shapes = {
+        name: [(x.shape[1], x.shape[3]) for x in layers]
+        for name, layers in inputs.feature_sets.items()
+    }
+    return shapes, next(iter(frames.values()))

@@ -13,7 +13,12 @@ from espnet2_tfckd.task import EnhancementKDTask, EnhancementTask
 ROOT = Path(__file__).parent.parent
 CONFIGURATIONS = sorted([*ROOT.glob("conf/**/*.yaml"), *ROOT.glob("egs2/*/*/conf/**/*.yaml")])
 DISTILLATIONS = [path for path in CONFIGURATIONS if "distiller" in yaml.safe_load(path.open())]
-MODELS = [path for path in CONFIGURATIONS if path not in DISTILLATIONS]
+MODELS = [path for path in CONFIGURATIONS if "separator" in yaml.safe_load(path.open())]
+
+
+# Distillations that name modules of ESPnet's separators, and the networks they fit
+TEACHERS = {"distill_from_bsrnn": "tuning/teacher_bsrnn.yaml"}
+STUDENTS = {"distill_to_dccrn": "tuning/student_dccrn.yaml"}
 
 
 def build(path: Path, folder: Path):
@@ -32,11 +37,13 @@ def test_model_builds_and_enhances(path, tmp_path):
 @pytest.mark.parametrize("path", DISTILLATIONS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_distillation_builds_and_has_a_loss(path, tmp_path):
     recipe = ROOT / "egs2/mini/enh1/conf"
-    teacher, teacher_args = build(recipe / "teacher.yaml", tmp_path)
+    teacher, teacher_args = build(
+        recipe / TEACHERS.get(path.stem, "teacher.yaml"), tmp_path
+    )
     torch.save(teacher.state_dict(), tmp_path / "teacher.pth")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(vars(teacher_args)))
-    student = yaml.safe_load((recipe / "student.yaml").open()) | yaml.safe_load(path.open())
-    student |= {
+    student = yaml.safe_load((recipe / STUDENTS.get(path.stem, "student.yaml")).open())
+    student |= yaml.safe_load(path.open()) | {
         "teacher_config": str(tmp_path / "config.yaml"),
         "teacher_model_file": str(tmp_path / "teacher.pth"),
     }
@@ -48,7 +55,7 @@ def test_distillation_builds_and_has_a_loss(path, tmp_path):
     model = EnhancementKDTask.build_model(args).train()
     shape = (args.batch_size, args.chunk_length)
     loss, stats, _ = model(torch.randn(shape), speech_ref1=torch.randn(shape))
-    assert torch.isfinite(loss) and stats["kd_loss"] > 0
+    assert torch.isfinite(loss) and stats["kd_loss"] != 0
 
 
 def test_there_is_something_to_test():

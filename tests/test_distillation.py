@@ -85,11 +85,9 @@ def data(tmp_path):
 
 def kd_options(folder, teacher_files, **changes):
     config = configuration(
-        distiller="i2srf_tfckd",
-        distiller_conf={"fusion_channels": 8},
         teacher_config=str(teacher_files / "config.yaml"),
         teacher_model_file=str(teacher_files / "teacher.pth"),
-        **changes,
+        **{"distiller": "i2srf_tfckd", "distiller_conf": {"fusion_channels": 8}, **changes},
     )
     folder.mkdir(exist_ok=True)
     return ["--config", write_yaml(folder / "kd.yaml", config), "--output_dir", str(folder)]
@@ -115,6 +113,21 @@ def test_gradients_reach_student_and_distiller_and_never_the_teacher(tmp_path, t
     assert all(p.grad is None and not p.requires_grad for p in model.teacher.parameters())
     assert not model.teacher.training
     torch.testing.assert_close(stats["loss"], stats["enh_loss"] + stats["kd_loss"])
+
+
+def test_each_loss_has_its_weight(tmp_path, teacher_files):
+    model = build(tmp_path / "kd", teacher_files, distill_weight=0.25).train()
+    _, stats, _ = model(**batch())
+    torch.testing.assert_close(stats["loss"], stats["enh_loss"] + 0.25 * stats["kd_loss"])
+
+
+def test_a_scheme_may_put_off_the_enhancement_loss(tmp_path, teacher_files):
+    scheme = {"distiller": "two_step", "distiller_conf": {"first_updates": 1}}
+    model = build(tmp_path / "kd", teacher_files, **scheme).train()
+    _, first, _ = model(**batch())
+    _, second, _ = model(**batch())
+    torch.testing.assert_close(first["loss"], first["kd_loss"])
+    torch.testing.assert_close(second["loss"], second["enh_loss"])
 
 
 def test_validation_loss_is_the_enhancement_loss_alone(tmp_path, teacher_files):
@@ -210,7 +223,8 @@ def test_a_damaged_teacher_checkpoint_is_refused_by_name(tmp_path, teacher_files
         ({"chunk_length": "4096-8192"}, "chunk_length to one number"),
         ({"iterator_type": "sequence"}, "iterator_type to chunk"),
         ({"encoder_conf": {"n_fft": 64, "hop_length": 16}}, "same encoder_conf.hop_length"),
-        ({"separator": "rnn", "separator_conf": {"num_spk": 1}}, "student's separator .RNNSep"),
+        ({"separator": "rnn", "separator_conf": {"num_spk": 1}}, "RNNSeparator offers no feature"),
+        ({"distill_weight": -1.0}, "distill_weight must not be negative"),
         ({"model_conf": {"normalize_variance": True}}, "normalize_variance differs"),
     ],
 )

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+SETS = ("encoder", "bottleneck", "decoder")
+
 FeatureSets = dict[str, list[torch.Tensor]]
 FeatureShapes = dict[str, list[tuple[int, int]]]
 
@@ -21,11 +23,13 @@ class DistillInputs:
             set in the order of the signal's way, (B, C, T, F).
         spectrum: Complex spectrum of the estimate, (B, T, F).
         waveform: Estimate in the time domain, (B, samples).
+        reference: Complex spectrum of the signal to be estimated, (B, T, F).
     """
 
     feature_sets: FeatureSets
     spectrum: torch.Tensor
     waveform: torch.Tensor
+    reference: torch.Tensor | None = None
 
     def detach(self) -> DistillInputs:
         """The same tensors without their history, as a teacher's must be."""
@@ -33,6 +37,7 @@ class DistillInputs:
             {name: [x.detach() for x in layers] for name, layers in self.feature_sets.items()},
             self.spectrum.detach(),
             self.waveform.detach(),
+            self.reference,
         )
 
 
@@ -47,6 +52,20 @@ class AbsDistiller(nn.Module, ABC):
     of a training batch.
     """
 
+    def __init__(
+        self,
+        student_shapes: FeatureShapes,
+        teacher_shapes: FeatureShapes,
+        frames: int,
+        batch_size: int,
+    ):
+        super().__init__()
+
+    @property
+    def enhancement_weight(self) -> float:
+        """Weight of the enhancement loss beside the distillation loss at the present update."""
+        return 1.0
+
     @abstractmethod
     def forward(
         self, student: DistillInputs, teacher: DistillInputs
@@ -59,5 +78,5 @@ class AbsDistiller(nn.Module, ABC):
 
         Returns:
             The loss, a scalar to be added to the enhancement loss, and its parts for the log:
-            detached scalars by name. The teacher receives no gradient.
+            detached scalars by name, ``kd_...``. The teacher receives no gradient.
         """

@@ -9,18 +9,20 @@ from torch.nn import functional as F
 from espnet2_tfckd.distiller.similarity import (
     STREAMS,
     LayerSimilarity,
+    band_similarity,
     layer_similarities,
     symmetric_divergence,
 )
 
-WEIGHTINGS = ("own", "exchanged", "uniform")
+WEIGHTINGS = ("own", "exchanged", "uniform", "nearest")
 
 
 class SimilarityEmbedding(nn.Module):
     """Two-layer perceptron on the rows of a Gram matrix, normalised over the frames.
 
     Shape:
-        (B, T, N) to (B, T, D). N may be below ``size`` (a batch smaller than the configured one):
+        (B, T, N) to (B, T, D); of a matrix without frames, (B, N) to (B, D), normalised over the
+        embedding. N may be below ``size`` (a batch smaller than the configured one):
         the missing columns count as zero.
     """
 
@@ -45,7 +47,11 @@ class TFCalibration(nn.Module):
         streams: The streams that contribute: ``time``, ``frequency`` or both.
         weighting: ``own``: a stream's weights multiply its own divergence, as in the reference
             code. ``exchanged``: the other stream's. ``uniform``: 1 / Nt, no calibration.
+            ``nearest``: the smaller a teacher layer's divergence beside those of the others, the
+            larger its weight; nothing is learnt and any number of frames and utterances will do.
         frequency_expansion: Width of the frequency embeddings over ``batch_size``.
+        frequency_bands: 0: the frequency stream compares the utterances of the batch, as published.
+            More: it compares that many frequency bands of a frame with each other.
 
     References:
         arXiv 2506.13127, "time-frequency cross-calibrated distillation".
@@ -60,15 +66,18 @@ class TFCalibration(nn.Module):
         streams: tuple[str, ...] = STREAMS,
         weighting: str = "own",
         frequency_expansion: int = 4,
+        frequency_bands: int = 0,
     ):
         super().__init__()
         self.frames, self.batch_size = frames, batch_size
+        self.frequency_bands = frequency_bands
         self.streams, self.weighting = streams, weighting
         self.teacher_layers = teacher_layers
         wide = frequency_expansion * batch_size
-        sizes = {"time": (frames, 2 * frames, frames), "frequency": (batch_size, wide, wide)}
+        columns = frequency_bands**2 or batch_size
+        sizes = {"time": (frames, 2 * frames, frames), "frequency": (columns, wide, wide)}
         self.query, self.key = nn.ModuleDict(), nn.ModuleDict()
-        if weighting == "uniform":
+        if weighting in ("uniform", "nearest"):
             return
         for stream in _weight_sources(streams, weighting):
             self.query[stream] = _embeddings(student_layers, sizes[stream])
@@ -91,31 +100,46 @@ class TFCalibration(nn.Module):
             ValueError: When T is not ``frames`` or the batch is larger than ``batch_size``.
         """
         self._check(student + teacher)
-        student_similarities = [layer_similarities(x) for x in student]
-        teacher_similarities = [layer_similarities(x) for x in teacher]
-        weights = self.weights(student_similarities, teacher_similarities)
-        parts = {}
-        for stream in self.streams:
-            divergence = _divergences(
+        student_similarities = [self._similarities(x) for x in student]
+        teacher_similarities = [self._similarities(x) for x in teacher]
+        divergences = {
+            stream: _divergences(
                 [layer[stream] for layer in student_similarities],
                 [layer[stream] for layer in teacher_similarities],
             )
+            for stream in self.streams
+        }
+        if self.weighting == "uniform":
+            weights = {
+                stream: torch.full_like(divergence, 1 / self.teacher_layers)
+                for stream, divergence in divergences.items()
+            }
+        elif self.weighting == "nearest":
+            weights = {
+                stream: _nearness(divergence.detach()) for stream, divergence in divergences.items()
+            }
+        else:
+            weights = self.weights(student_similarities, teacher_similarities)
+        parts = {
             # summed over frames and teacher layers; averaged over utterances and student layers
-            weighted = weights[_source(stream, self.weighting)] * divergence
-            parts[stream] = weighted.sum((1, 3)).mean()
+            stream: (weights[_source(stream, self.weighting)] * divergence).sum((1, 3)).mean()
+            for stream, divergence in divergences.items()
+        }
         return sum(parts.values()), parts, weights
+
+    def _similarities(self, feature: torch.Tensor) -> dict[str, LayerSimilarity]:
+        needed = {*self.streams, *self.query}
+        if not (self.frequency_bands and "frequency" in needed):
+            return layer_similarities(feature, sorted(needed))
+        similarities = layer_similarities(feature, ["time"]) if "time" in needed else {}
+        return similarities | {"frequency": band_similarity(feature, self.frequency_bands)}
 
     def weights(
         self,
         student: list[dict[str, LayerSimilarity]],
         teacher: list[dict[str, LayerSimilarity]],
     ) -> dict[str, torch.Tensor]:
-        """Weights of every stream that is used, (B, T, Ns, Nt)."""
-        if self.weighting == "uniform":
-            batch, frames, _ = student[0]["time"].gram.shape
-            shape = (batch, frames, len(student), self.teacher_layers)
-            uniform = student[0]["time"].gram.new_full(shape, 1 / self.teacher_layers)
-            return dict.fromkeys(self.streams, uniform)
+        """Learnt weights of every stream that needs them, (B, T, Ns, Nt)."""
         weights = {}
         for stream, queries in self.query.items():
             keys = self.key[stream]
@@ -134,7 +158,7 @@ class TFCalibration(nn.Module):
                 "student and teacher features differ in batch size or frame rate: "
                 f"{[tuple(x.shape) for x in features]}; use the same STFT hop in both"
             )
-        if frames != self.frames or batch > self.batch_size:
+        if self.query and (frames != self.frames or batch > self.batch_size):
             raise ValueError(
                 f"a batch of {batch} utterances of {frames} frames does not fit the calibration, "
                 f"built for up to {self.batch_size} of exactly {self.frames}: train with "
@@ -155,6 +179,12 @@ def _source(stream: str, weighting: str) -> str:
 
 def _weight_sources(streams: tuple[str, ...], weighting: str) -> list[str]:
     return sorted({_source(stream, weighting) for stream in streams})
+
+
+def _nearness(divergence: torch.Tensor) -> torch.Tensor:
+    """Weights (..., Nt) from divergences (..., Nt): softmax of how far each is below their mean."""
+    mean = divergence.mean(-1, keepdim=True).clamp_min(torch.finfo(divergence.dtype).tiny)
+    return (-divergence / mean).softmax(-1)
 
 
 def _divergences(student: list[LayerSimilarity], teacher: list[LayerSimilarity]) -> torch.Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from espnet2_tfckd.distiller.abs_distiller import FeatureShapes
 from espnet2_tfckd.functional import prelu, prelu_backward
 
 
@@ -144,6 +145,58 @@ class RecursiveFusion(nn.Module):
         for step, x, kept in zip(self.steps, layers, bins, strict=True):
             fused = step(x, fused, kept)
         return self.output(fused.unflatten(2, layers[-1].shape[2:]))
+
+
+class CascadeFusion(nn.Module):
+    """Folds student layers one after the other, and compares what is folded at every layer.
+
+    Like :class:`RecursiveFusion`, but each step has an output of its own, which is to resemble a
+    teacher layer.
+
+    Args:
+        pairs: ((C, F), (C, F)) of student and teacher layer by name, in the order of folding.
+        mid_channels: Width in which layers are merged.
+
+    Shape:
+        By name, in the same order, (B, C, T, F) of student and teacher; returns the same with the
+        fused map, (B, C of the teacher, T, F of the student), in the student's place.
+
+    References:
+        ReviewKD, arXiv 2104.09044, attention-based fusion (ABF). Instance norm and PReLU take the
+        place of batch norm, as in the speech enhancement works that use it (CLSKD, RFPKD).
+    """
+
+    def __init__(
+        self, pairs: dict[str, tuple[tuple[int, int], tuple[int, int]]], mid_channels: int
+    ):
+        super().__init__()
+        student, teacher = zip(*pairs.values(), strict=True)
+        self.steps = nn.ModuleList(
+            FusionStep(width, mid_channels, first=j == 0) for j, (width, _) in enumerate(student)
+        )
+        self.outputs = nn.ModuleList(
+            ProjectLayer(mid_channels, width, kernel=3) for width, _ in teacher
+        )
+
+    def forward(
+        self, pairs: dict[str, tuple[torch.Tensor, torch.Tensor]]
+    ) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        fused, outcome = None, {}
+        for (name, (own, target)), step, output in zip(
+            pairs.items(), self.steps, self.outputs, strict=True
+        ):
+            shape = own.shape[2:]
+            if fused is not None and fused.shape[2:] != shape:
+                fused = F.interpolate(fused, shape, mode="nearest")
+            merged = step(own, None if fused is None else fused.flatten(2), None)
+            fused = merged.unflatten(2, shape)
+            outcome[name] = (output(fused), target)
+        return outcome
+
+
+def widest_layer(shapes: FeatureShapes) -> int:
+    """Channels of the widest layer of any set: the width in which layers are fused by default."""
+    return max(channels for layers in shapes.values() for channels, _ in layers)
 
 
 def surviving_bins(sizes: list[int], device: torch.device) -> list[torch.Tensor | None]:

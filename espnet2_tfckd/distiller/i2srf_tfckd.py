@@ -5,19 +5,28 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs, FeatureShapes
+from espnet2_tfckd.distiller.abs_distiller import (
+    SETS,
+    AbsDistiller,
+    DistillInputs,
+    FeatureShapes,
+)
 from espnet2_tfckd.distiller.calibration import WEIGHTINGS, TFCalibration
-from espnet2_tfckd.distiller.fusion import RecursiveFusion
+from espnet2_tfckd.distiller.fusion import RecursiveFusion, widest_layer
 from espnet2_tfckd.distiller.similarity import STREAMS
 
-SETS = ("encoder", "bottleneck", "decoder")
 FUSIONS = ("recursive", "last")
+SCALES = ("linear", "log")
 
 
 class I2SRFTFCKDDistiller(AbsDistiller):
     """Matches each set of layers, and the sets' representatives, between student and teacher.
 
     loss = intra_weight * (encoder + bottleneck + decoder) + inter_weight * inter
+
+    Published are intra- and inter-set losses of weight 1, both streams, ``own`` weighting and
+    recursive fusion; the options below are ablations of it, and ``nearest``, ``teacher_fusion``,
+    ``frequency_bands`` and ``scale: log`` are variants of ours.
 
     Args:
         student_shapes: (C, F) of every student layer, by set.
@@ -27,19 +36,27 @@ class I2SRFTFCKDDistiller(AbsDistiller):
         intra_weight: Weight of the losses within the sets; 0 leaves them out.
         inter_weight: Weight of the loss between the sets' representatives; 0 leaves it out.
         streams: ``both``, ``time`` or ``frequency``.
-        weighting: ``own``, ``exchanged`` or ``uniform``, see :class:`TFCalibration`.
+        weighting: ``own``, ``exchanged``, ``uniform`` or ``nearest``, see :class:`TFCalibration`.
         fusion: ``recursive``, or ``last``: the layer that the recursion ends with represents its
             set as it is.
-        fusion_channels: Width in which layers are fused.
+        teacher_fusion: The same of the teacher; by default as ``fusion``. The teacher's fusion gets
+            its gradient from the inter-set loss alone and hardly leaves its random start, which
+            ``last`` does without.
+        fusion_channels: Width in which layers are fused; by default the teacher's widest layer.
         frequency_expansion: Width of the frequency stream's embeddings over ``batch_size``.
+        frequency_bands: 0, or the bands that the frequency stream compares instead of utterances,
+            see :class:`TFCalibration`.
+        scale: ``linear``, or ``log``: of each loss in the sum above its logarithm is taken. Its
+            gradient then does not shrink with the loss, whose size differs by orders of magnitude
+            between networks, batch sizes and chunk lengths.
 
     Raises:
         ValueError: When an option is unknown, a weight negative or both weights 0.
 
     References:
         arXiv 2506.13127. Where the abstract's "cross-weighting" and the published code differ,
-        ``weighting: own`` is the code's reading and ``exchanged`` the other one. The published
-        weights are 1 and 1.
+        ``weighting: own`` is the code's reading and ``exchanged`` the other one. The paper fuses in
+        128 channels, the width of its teacher.
     """
 
     def __init__(
@@ -53,19 +70,28 @@ class I2SRFTFCKDDistiller(AbsDistiller):
         streams: str = "both",
         weighting: str = "own",
         fusion: str = "recursive",
-        fusion_channels: int = 128,
+        teacher_fusion: str | None = None,
+        fusion_channels: int | None = None,
         frequency_expansion: int = 4,
+        frequency_bands: int = 0,
+        scale: str = "linear",
     ):
-        super().__init__()
+        super().__init__(student_shapes, teacher_shapes, frames, batch_size)
         _check_choice("streams", streams, ("both", *STREAMS))
         _check_choice("weighting", weighting, WEIGHTINGS)
         _check_choice("fusion", fusion, FUSIONS)
+        teacher_fusion = teacher_fusion or fusion
+        _check_choice("teacher_fusion", teacher_fusion, FUSIONS)
+        _check_choice("scale", scale, SCALES)
         if min(intra_weight, inter_weight) < 0 or intra_weight == inter_weight == 0:
             raise ValueError(
                 f"intra_weight ({intra_weight}) and inter_weight ({inter_weight}) must not be "
                 "negative, nor both 0"
             )
+        if frequency_bands < 0:
+            raise ValueError(f"frequency_bands must not be negative, but is {frequency_bands}")
         self.intra_weight, self.inter_weight = intra_weight, inter_weight
+        self.scale = scale
 
         def calibration(student_layers: int, teacher_layers: int) -> TFCalibration:
             used = STREAMS if streams == "both" else (streams,)
@@ -77,6 +103,7 @@ class I2SRFTFCKDDistiller(AbsDistiller):
                 used,
                 weighting,
                 frequency_expansion,
+                frequency_bands,
             )
 
         self.calibrations = nn.ModuleDict()
@@ -87,11 +114,15 @@ class I2SRFTFCKDDistiller(AbsDistiller):
                 )
         if inter_weight:
             self.calibrations["inter"] = calibration(len(SETS), len(SETS))
+        width = fusion_channels or widest_layer(teacher_shapes)
         self.student_fusion, self.teacher_fusion = nn.ModuleDict(), nn.ModuleDict()
-        if inter_weight and fusion == "recursive":
-            for name in SETS:
-                self.student_fusion[name] = _fusion(name, student_shapes, fusion_channels)
-                self.teacher_fusion[name] = _fusion(name, teacher_shapes, fusion_channels)
+        for kind, fusions, shapes in (
+            (fusion, self.student_fusion, student_shapes),
+            (teacher_fusion, self.teacher_fusion, teacher_shapes),
+        ):
+            if inter_weight and kind == "recursive":
+                for name in SETS:
+                    fusions[name] = _fusion(name, shapes, width)
 
     def forward(
         self, student: DistillInputs, teacher: DistillInputs
@@ -108,10 +139,16 @@ class I2SRFTFCKDDistiller(AbsDistiller):
         total, stats = 0.0, {}
         for name, calibration in self.calibrations.items():
             loss, parts, _ = calibration(*pairs[name])
-            total = total + (self.inter_weight if name == "inter" else self.intra_weight) * loss
+            weight = self.inter_weight if name == "inter" else self.intra_weight
+            total = total + weight * self._scaled(loss)
             stats[f"kd_{name}"] = loss.detach()
             stats |= {f"kd_{name}_{stream}": part.detach() for stream, part in parts.items()}
         return total, stats
+
+    def _scaled(self, loss: torch.Tensor) -> torch.Tensor:
+        if self.scale == "linear":
+            return loss
+        return loss.clamp_min(torch.finfo(loss.dtype).tiny).log()  # 0 where both are equal
 
     @staticmethod
     def _representatives(feature_sets, fusions: nn.ModuleDict) -> list[torch.Tensor]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
+from torch.nn import functional as F
 
 STREAMS = ("time", "frequency")
 _NORM_EPS = 1e-6
@@ -17,7 +18,7 @@ class LayerSimilarity(NamedTuple):
     """Similarities of a layer in one stream.
 
     Attributes:
-        gram: Inner products; time (B, T, T), frequency (B, T, B).
+        gram: Inner products; time (B, T, T), frequency (B, T, B), bands (B, T, bands * bands).
         probability: Cosine similarities mapped to [0, 1], each row divided by its sum; same shape.
     """
 
@@ -33,32 +34,38 @@ class _Grams(torch.autograd.Function):
     gives the gradient where autograd would take two.
 
     Shape:
-        (B, C, T, F) to (B, T, T) and (T, B, B).
+        (B, C, T, F) to (B, T, T) and (T, B, B), None for a stream that is not asked for.
     """
 
     @staticmethod
-    def forward(ctx, x):
+    def forward(ctx, x, streams):
         x = x.contiguous()
         ctx.save_for_backward(x)
+        ctx.set_materialize_grads(False)
         batch, _, frames, _ = x.shape
-        time = x.new_empty(batch, frames, frames)
-        for utterance, gram in zip(x, time, strict=True):
-            torch.addbmm(gram, utterance, utterance.transpose(1, 2), beta=0, out=gram)
-        blocks = [block @ block.transpose(1, 2) for _, block in _frame_blocks(x)]
-        return time, torch.cat(blocks)
+        time = frequency = None
+        if "time" in streams:
+            time = x.new_empty(batch, frames, frames)
+            for utterance, gram in zip(x, time, strict=True):
+                torch.addbmm(gram, utterance, utterance.transpose(1, 2), beta=0, out=gram)
+        if "frequency" in streams:
+            frequency = torch.cat([block @ block.transpose(1, 2) for _, block in _frame_blocks(x)])
+        return time, frequency
 
     @staticmethod
     def backward(ctx, grad_time, grad_frequency):
         (x,) = ctx.saved_tensors
-        grad = torch.empty_like(x)
-        grad_time = grad_time + grad_time.transpose(1, 2)
-        for utterance, symmetric, out in zip(x, grad_time, grad, strict=True):
-            torch.bmm(symmetric.expand(len(utterance), -1, -1), utterance, out=out)
-        grad_frequency = grad_frequency + grad_frequency.transpose(1, 2)
-        for at, block in _frame_blocks(x):
-            across = grad_frequency[at] @ block  # (t, B, C * F)
-            grad[:, :, at] += across.unflatten(2, (x.shape[1], x.shape[3])).permute(1, 2, 0, 3)
-        return grad
+        grad = torch.zeros_like(x) if grad_time is None else torch.empty_like(x)
+        if grad_time is not None:
+            grad_time = grad_time + grad_time.transpose(1, 2)
+            for utterance, symmetric, out in zip(x, grad_time, grad, strict=True):
+                torch.bmm(symmetric.expand(len(utterance), -1, -1), utterance, out=out)
+        if grad_frequency is not None:
+            grad_frequency = grad_frequency + grad_frequency.transpose(1, 2)
+            for at, block in _frame_blocks(x):
+                across = grad_frequency[at] @ block  # (t, B, C * F)
+                grad[:, :, at] += across.unflatten(2, (x.shape[1], x.shape[3])).permute(1, 2, 0, 3)
+        return grad, None
 
 
 def _frame_blocks(x: torch.Tensor, size: int = 2**20) -> Iterator[tuple[slice, torch.Tensor]]:
@@ -70,29 +77,77 @@ def _frame_blocks(x: torch.Tensor, size: int = 2**20) -> Iterator[tuple[slice, t
         yield at, x[:, :, at].permute(2, 0, 1, 3).flatten(2)
 
 
-def layer_similarities(feature: torch.Tensor) -> dict[str, LayerSimilarity]:
-    """Both streams' similarities of one layer, from one matrix product each.
-
-    The time stream compares the frames of an utterance with each other. The frequency stream
-    compares, at each frame, the spectra of the utterances of the batch.
+def grams(feature: torch.Tensor, streams: Sequence[str] = STREAMS) -> dict[str, torch.Tensor]:
+    """Inner products within one layer's features, from one matrix product a stream.
 
     Args:
         feature: (B, C, T, F).
+        streams: ``time``: the frames of an utterance with each other. ``frequency``: at each frame,
+            the spectra of the utterances of the batch.
 
     Returns:
-        ``time`` and ``frequency``.
+        By stream: time (B, T, T), frequency (T, B, B).
+    """
+    time, frequency = _Grams.apply(feature.float(), tuple(streams))
+    by_stream = {"time": time, "frequency": frequency}
+    return {stream: by_stream[stream] for stream in streams}
+
+
+def batch_gram(feature: torch.Tensor) -> torch.Tensor:
+    """Inner products of whole utterances of the batch, (B, C, T, F) to (B, B)."""
+    flat = feature.float().flatten(1)
+    return flat @ flat.t()
+
+
+def gram_distance(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    """Mean squared difference of Gram matrices (..., N, N) whose rows are scaled to length 1.
+
+    The squared Frobenius norm of the difference over N^2, averaged over the leading axes.
+    """
+    return F.mse_loss(F.normalize(student, dim=-1), F.normalize(teacher, dim=-1))
+
+
+def layer_similarities(
+    feature: torch.Tensor, streams: Sequence[str] = STREAMS
+) -> dict[str, LayerSimilarity]:
+    """Similarities of one layer by stream, see :func:`grams`.
+
+    Args:
+        feature: (B, C, T, F).
+        streams: ``time``, ``frequency`` or both.
+
+    Returns:
+        One :class:`LayerSimilarity` a stream.
 
     References:
         arXiv 2506.13127, section on time-frequency cross-calibrated distillation. The floor under
         similarities is ours: there, two opposite frames give log(0).
     """
-    time_gram, frequency_gram = _Grams.apply(feature.float())
-    return {
-        "time": LayerSimilarity(time_gram, _probability(time_gram)),
-        "frequency": LayerSimilarity(
-            frequency_gram.transpose(0, 1), _probability(frequency_gram).transpose(0, 1)
-        ),
-    }
+    similarities = {}
+    for stream, gram in grams(feature, streams).items():
+        probability = _probability(gram)
+        if stream == "frequency":  # utterances first, as in the time stream
+            gram, probability = gram.transpose(0, 1), probability.transpose(0, 1)
+        similarities[stream] = LayerSimilarity(gram, probability)
+    return similarities
+
+
+def band_similarity(feature: torch.Tensor, bands: int) -> LayerSimilarity:
+    """Similarities of the frequency bands of a frame to each other, one utterance at a time.
+
+    Beside the frequency stream of :func:`layer_similarities`, which compares utterances and says
+    nothing where a batch holds one.
+
+    Args:
+        feature: (B, C, T, F).
+        bands: Bands, each the mean over F / bands neighbouring bins.
+
+    Returns:
+        Each shaped (B, T, bands * bands), row after row.
+    """
+    spectra = F.adaptive_avg_pool2d(feature.float(), (None, bands)).permute(0, 2, 3, 1)
+    gram = spectra @ spectra.transpose(2, 3)
+    return LayerSimilarity(gram.flatten(2), _probability(gram).flatten(2))
 
 
 def _probability(gram: torch.Tensor) -> torch.Tensor:

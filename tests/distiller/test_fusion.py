@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional
 
-from espnet2_tfckd.distiller.fusion import RecursiveFusion
+from espnet2_tfckd.distiller.fusion import CascadeFusion, RecursiveFusion
 from tests.golden_data import golden_files, load_golden, numbered, relative_error
 from tests.oracles.i2srf_tfckd import NaiveFusion
 
@@ -69,3 +70,38 @@ def copy_weights(fusion, oracle):
         for own, theirs in zip(fusion.parameters(), matching(fusion, oracle), strict=True):
             own.copy_(torch.randn_like(own) * 0.5)
             theirs.copy_(own)
+
+
+@pytest.mark.parametrize("bins", [(5, 5), (5, 9, 17), (17, 9, 9), (9, 5, 9)])
+def test_cascade_equals_its_literal_transcription_at_every_layer(bins):
+    torch.manual_seed(0)
+    sizes = {f"layer{n}": ((n + 2, width), (7 - n, 4)) for n, width in enumerate(bins)}
+    cascade = CascadeFusion(sizes, mid_channels=6)
+    for parameter in cascade.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    pairs = {
+        name: (torch.randn(2, own, 5, width, requires_grad=True), torch.randn(2, target, 5, 4))
+        for name, ((own, width), (target, _)) in sizes.items()
+    }
+    outcome = cascade(pairs)
+    assert list(outcome) == list(pairs)
+    expected = literal_cascade(cascade, [own for own, _ in pairs.values()])
+    for (name, (fused, target)), value in zip(outcome.items(), expected, strict=True):
+        assert target is pairs[name][1]
+        assert fused.shape == (2, target.shape[1], 5, pairs[name][0].shape[3])
+        assert relative_error(fused, value) < 1e-5
+
+
+def literal_cascade(cascade, layers):
+    """Whole maps, resized with ``interpolate`` and merged after concatenation."""
+    results, fused = [], None
+    for step, output, x in zip(cascade.steps, cascade.outputs, layers, strict=True):
+        project = step.project
+        x = project.prelu(project.norm(project.conv(x)))
+        if fused is not None:
+            fused = functional.interpolate(fused, x.shape[2:], mode="nearest")
+            gates = torch.sigmoid(step.gate.conv(torch.cat([x, fused], 1)))
+            x = gates[:, :1] * x + gates[:, 1:] * fused
+        fused = x
+        results.append(output.prelu(output.norm(output.conv(fused))))
+    return results

@@ -74,7 +74,7 @@ def test_a_weight_of_zero_leaves_its_part_out(student, teacher):
 
 
 @pytest.mark.parametrize("streams", ["time", "frequency", "both"])
-@pytest.mark.parametrize("weighting", ["own", "exchanged", "uniform"])
+@pytest.mark.parametrize("weighting", ["own", "exchanged", "uniform", "nearest"])
 @pytest.mark.parametrize("fusion", ["recursive", "last"])
 def test_every_combination_of_options_trains_a_student(
     streams, weighting, fusion, student, teacher
@@ -96,12 +96,53 @@ def test_last_layer_fusion_represents_a_set_by_the_layer_the_recursion_ends_with
             assert (feature.grad is not None) == (n == end), (name, n)
 
 
+def test_fusion_is_as_wide_as_the_teachers_widest_layer_unless_told_otherwise():
+    assert distiller(fusion_channels=None).student_fusion["encoder"].output.conv.in_channels == 6
+    assert distiller(fusion_channels=8).student_fusion["encoder"].output.conv.in_channels == 8
+
+
+def test_the_teachers_sets_may_go_unfused(student, teacher):
+    product = distiller(teacher_fusion="last")
+    assert list(product.student_fusion.parameters()) and not list(product.teacher_fusion)
+    product(student, teacher)[0].backward()
+    assert all(x.grad.abs().sum() > 0 for x in all_features(student))
+
+
+def test_on_the_log_scale_the_gradient_does_not_shrink_with_the_loss(student, teacher):
+    def gradient(scale):
+        loss, stats = distiller(inter_weight=0.0, scale=scale)(student, teacher)
+        return torch.autograd.grad(loss, student.feature_sets["encoder"])[0], stats
+
+    (linear, stats), (log, _) = gradient("linear"), gradient("log")
+    torch.testing.assert_close(log, linear / stats["kd_encoder"])
+
+
+def test_on_the_log_scale_equal_networks_have_a_finite_loss(student):
+    equal = I2SRFTFCKDDistiller(STUDENT, STUDENT, FRAMES, BATCH, inter_weight=0.0, scale="log")
+    loss, _ = equal(student, student)
+    loss.backward()
+    assert torch.isfinite(loss) and all(x.grad.isfinite().all() for x in all_features(student))
+
+
+def test_bands_teach_a_batch_of_one_utterance():
+    """The published frequency stream compares utterances and has nothing to say of a single one."""
+    alone, its_teacher = (random_inputs(sizes, 1, FRAMES, 3) for sizes in (STUDENT, TEACHER))
+    _, utterances = distiller()(alone, its_teacher)
+    _, bands = distiller(frequency_bands=4)(alone, its_teacher)
+    for name in ("encoder", "bottleneck", "decoder", "inter"):
+        assert utterances[f"kd_{name}_frequency"] == 0
+        assert bands[f"kd_{name}_frequency"] > 0
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (dict(streams="space"), "streams must be one of both, time, frequency"),
-        (dict(weighting="random"), "weighting must be one of own, exchanged, uniform"),
+        (dict(weighting="random"), "weighting must be one of own, exchanged, uniform, nearest"),
         (dict(fusion="first"), "fusion must be one of recursive, last"),
+        (dict(teacher_fusion="first"), "teacher_fusion must be one of recursive, last"),
+        (dict(scale="dB"), "scale must be one of linear, log"),
+        (dict(frequency_bands=-1), "frequency_bands must not be negative"),
         (dict(intra_weight=-1.0), "must not be negative"),
         (dict(intra_weight=0.0, inter_weight=0.0), "nor both 0"),
     ],

@@ -17,5 +17,5 @@ exec ../../../local/enh_kd.sh \
     --train_set train --valid_set valid --test_sets test \
     --teacher_config conf/teacher.yaml \
     --student_config conf/student.yaml \
-    --distill_config conf/distill_i2srf_tfckd.yaml \
+    --distill_config ../../../conf/distill_i2srf_tfckd.yaml \
     "$@"

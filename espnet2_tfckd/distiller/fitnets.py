@@ -1,0 +1,57 @@
+"""FitNets: regress the teacher's features from the student's."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs, FeatureShapes
+from espnet2_tfckd.distiller.pairing import mean_of_pairs, pair_layers, to_common_bins
+
+
+class FitNetsDistiller(AbsDistiller):
+    """Mean squared error of teacher features regressed from the student's by a 1x1 convolution.
+
+    Layers of equal depth are paired, see :func:`pair_layers`, and their losses averaged.
+
+    Args:
+        student_shapes: (C, F) of every student layer, by set.
+        teacher_shapes: The same of the teacher.
+        frames: Frames of a training batch.
+        batch_size: Utterances of a training batch, at most.
+
+    References:
+        arXiv 1412.6550. There one hint in the middle of the network initialises the student's lower
+        half before its training; here all layers are hints throughout the training, as in later
+        comparisons of schemes. Its regressor is a convolution that also fits the sizes of images;
+        here sizes differ in frequency only, if at all, where the wider map is averaged down.
+    """
+
+    def __init__(
+        self,
+        student_shapes: FeatureShapes,
+        teacher_shapes: FeatureShapes,
+        frames: int,
+        batch_size: int,
+    ):
+        super().__init__(student_shapes, teacher_shapes, frames, batch_size)
+        self.regressors = nn.ModuleDict(
+            {
+                name: nn.Conv2d(student_channels, teacher_channels, 1)
+                for name, ((student_channels, _), (teacher_channels, _)) in pair_layers(
+                    student_shapes, teacher_shapes
+                ).items()
+            }
+        )
+
+    def forward(
+        self, student: DistillInputs, teacher: DistillInputs
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """See :meth:`AbsDistiller.forward`; logs the loss of every student layer."""
+        losses = {}
+        pairs = pair_layers(student.feature_sets, teacher.detach().feature_sets)
+        for name, pair in pairs.items():
+            feature, hint = to_common_bins(*pair)
+            losses[name] = F.mse_loss(self.regressors[name](feature.float()), hint.float())
+        return mean_of_pairs(losses)

@@ -1,0 +1,36 @@
+"""Response distillation: the student's output against the teacher's output."""
+
+from __future__ import annotations
+
+import torch
+
+from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs
+
+_NOISE_FLOOR = 1e-3  # noise-to-signal ratio that counts as equal: 30 dB
+_SILENT_ENERGY = 1e-8
+
+
+class ResponseDistiller(AbsDistiller):
+    """Noise-to-signal ratio of the student's waveform towards the teacher's, in dB over -30 dB.
+
+    loss = 10 log10(1 + |student - teacher|^2 / (0.001 |teacher|^2)), averaged over utterances
+
+    Of the distances in use this one does not depend on the level of the recording, as absolute and
+    squared differences do, and is in the unit of the SNR losses that enhancement is trained with,
+    so that a weight of 1 means the same for both. The floor keeps it from running away to minus
+    infinity where the student has become its teacher; there it is 0.
+
+    References:
+        Distillation from outputs: arXiv 1503.02531, there for class probabilities. The soft floor
+        at 30 dB: arXiv 2006.12701, its loss for mixtures of mixtures.
+    """
+
+    def forward(
+        self, student: DistillInputs, teacher: DistillInputs
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """See :meth:`AbsDistiller.forward`."""
+        target = teacher.detach().waveform.float()
+        error = (student.waveform.float() - target).square().sum(-1)
+        floor = _NOISE_FLOOR * target.square().sum(-1) + _SILENT_ENERGY
+        loss = 10 * torch.log10(1 + error / floor).mean()
+        return loss, {"kd_response": loss.detach()}

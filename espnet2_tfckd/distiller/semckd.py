@@ -1,0 +1,120 @@
+"""SemCKD: every student layer learns from all teacher layers, by attention."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+import torch
+from torch import nn
+
+from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs, FeatureShapes
+from espnet2_tfckd.distiller.attention import LayerAttention
+from espnet2_tfckd.distiller.pairing import mean_of_pairs, name_layers, pool_bins
+
+
+class SemCKDDistiller(AbsDistiller):
+    """Mean squared error of every student layer, projected, towards every teacher layer, weighted.
+
+    The weights are those of :class:`LayerAttention`. Layers of all sets take part.
+
+    Args:
+        student_shapes: (C, F) of every student layer, by set.
+        teacher_shapes: The same of the teacher.
+        frames: Frames of a training batch.
+        batch_size: Utterances of a training batch, at most.
+
+    References:
+        arXiv 2012.03236. A pair is compared at the smaller of its two sizes, as there. There it is
+        projected by three convolutions; since features here are 100 times as large as those of
+        small images, and 7 student layers make 70 pairs with a teacher's 10, it is one 1x1
+        convolution here, so that errors follow from covariances and no projected map is ever made.
+    """
+
+    def __init__(
+        self,
+        student_shapes: FeatureShapes,
+        teacher_shapes: FeatureShapes,
+        frames: int,
+        batch_size: int,
+    ):
+        super().__init__(student_shapes, teacher_shapes, frames, batch_size)
+        student, teacher = name_layers(student_shapes), name_layers(teacher_shapes)
+        self.attention = LayerAttention(len(student), len(teacher), batch_size)
+        self.projections = nn.ModuleList(
+            nn.ModuleList(nn.Linear(own, target, bias=False) for target, _ in teacher.values())
+            for own, _ in student.values()
+        )
+
+    def forward(
+        self, student: DistillInputs, teacher: DistillInputs
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """See :meth:`AbsDistiller.forward`; logs the loss of every student layer."""
+        layers = name_layers(student.feature_sets)
+        targets = list(name_layers(teacher.detach().feature_sets).values())
+        weights = self.attention(list(layers.values()), targets)  # (B, Ns, Nt)
+        own_maps = _by_bins(layers.values(), targets, covariance)
+        target_maps = _by_bins(targets, layers.values(), power)
+        losses = {}
+        for i, (name, layer) in enumerate(layers.items()):
+            errors = []
+            for j, target in enumerate(targets):
+                bins = min(layer.shape[3], target.shape[3])
+                projection = self.projections[i][j].weight
+                errors.append(
+                    projection_error(*own_maps[i][bins], *target_maps[j][bins], projection)
+                )
+            losses[name] = (weights[:, i] * torch.stack(errors, 1)).sum(1).mean()
+        return mean_of_pairs(losses)
+
+
+def _by_bins(
+    features: Collection[torch.Tensor],
+    others: Collection[torch.Tensor],
+    moment: Callable[[torch.Tensor], torch.Tensor],
+) -> list[dict[int, tuple[torch.Tensor, torch.Tensor]]]:
+    """Of each feature, by number of bins at which it meets one of the others: map and moment."""
+    pooled = [
+        {bins: pool_bins(x, bins).float().flatten(2) for bins in _meeting_bins(x, others)}
+        for x in features
+    ]
+    return [{bins: (x, moment(x)) for bins, x in maps.items()} for maps in pooled]
+
+
+def _meeting_bins(feature: torch.Tensor, others: Collection[torch.Tensor]) -> set[int]:
+    return {min(feature.shape[3], other.shape[3]) for other in others}
+
+
+def covariance(x: torch.Tensor) -> torch.Tensor:
+    """E[x x'], (B, C, N) to (B, C, C)."""
+    return x @ x.transpose(1, 2) / x.shape[2]
+
+
+def power(x: torch.Tensor) -> torch.Tensor:
+    """Mean square, (B, C, N) to (B,)."""
+    return x.square().mean((1, 2))
+
+
+def projection_error(
+    own: torch.Tensor,
+    own_covariance: torch.Tensor,
+    target: torch.Tensor,
+    target_power: torch.Tensor,
+    weight: torch.Tensor,
+) -> torch.Tensor:
+    """Mean squared error of the target when it is predicted as weight @ own.
+
+    E|w x - t|^2 = w E[x x'] w' - 2 w E[x t'] + E|t|^2 needs no map of predictions.
+
+    Args:
+        own: x, (B, C, N).
+        own_covariance: See :func:`covariance`.
+        target: t, (B, D, N).
+        target_power: See :func:`power`.
+        weight: w, (D, C).
+
+    Returns:
+        (B,).
+    """
+    cross = target @ own.transpose(1, 2) / own.shape[2]  # (B, D, C)
+    explained = ((weight @ own_covariance - 2 * cross) * weight).sum((1, 2))
+    return explained / len(weight) + target_power

@@ -1,0 +1,34 @@
+"""Spectra of estimates and reference, made comparable for schemes on the output."""
+
+from __future__ import annotations
+
+import torch
+
+
+def comparable_spectra(*spectra: torch.Tensor) -> list[torch.Tensor]:
+    """Complex tensors of one shape from the spectra of networks of different makes.
+
+    Args:
+        spectra: (B, T, F): complex tensors, or what ESPnet's separators may give in their place,
+            ``torch_complex.ComplexTensor``.
+
+    Returns:
+        The same as tensors of complex64.
+
+    Raises:
+        ValueError: One is not complex, or they differ in shape.
+    """
+    # A ComplexTensor is no tensor but has a real and an imaginary part
+    tensors = [x if torch.is_tensor(x) else torch.complex(x.real, x.imag) for x in spectra]
+    if not all(x.is_complex() for x in tensors):
+        raise ValueError(
+            "this distiller compares complex spectra, and a network works on another "
+            "representation: use encoder: stft in teacher and student"
+        )
+    shapes = [tuple(x.shape) for x in tensors]
+    if len(set(shapes)) > 1:
+        raise ValueError(
+            f"spectra (B, T, F) of student, teacher and reference differ in shape: {shapes}; use "
+            "the same encoder_conf (n_fft, hop_length) in teacher and student"
+        )
+    return [x.to(torch.complex64) for x in tensors]

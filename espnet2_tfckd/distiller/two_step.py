@@ -1,0 +1,72 @@
+"""Two-step distillation: first only the teacher, then only the reference."""
+
+from __future__ import annotations
+
+import torch
+
+from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs, FeatureShapes
+from espnet2_tfckd.distiller.pairing import mean_of_pairs, pair_layers
+from espnet2_tfckd.distiller.similarity import gram_distance, grams
+
+
+class TwoStepDistiller(AbsDistiller):
+    """Pre-trains the student on the teacher's self-similarities, then leaves it to the reference.
+
+    In the first step the enhancement loss has weight 0 and the student learns the Gram matrices of
+    each utterance's frames, whose rows are scaled to length 1; layers of equal depth are paired,
+    see :func:`pair_layers`, and their losses averaged. In the second step the distillation loss is
+    0 and the enhancement loss has its full weight.
+
+    Args:
+        student_shapes: (C, F) of every student layer, by set.
+        teacher_shapes: The same of the teacher.
+        frames: Frames of a training batch.
+        batch_size: Utterances of a training batch, at most.
+        first_updates: Training batches of the first step. Those seen so far are counted in a
+            buffer, so that a resumed training goes on where it was.
+
+    Raises:
+        ValueError: ``first_updates`` is below 1.
+
+    References:
+        arXiv 2309.08144: two steps in place of a weighted sum, and Gram matrices within an
+        activation in place of SP's across the batch (arXiv 1907.09682). Those of the frames are
+        taken here: student and teacher may differ in bins and channels, never in frames. The paper
+        trains twice; here optimizer and schedule run on through both steps.
+    """
+
+    def __init__(
+        self,
+        student_shapes: FeatureShapes,
+        teacher_shapes: FeatureShapes,
+        frames: int,
+        batch_size: int,
+        first_updates: int = 10000,
+    ):
+        super().__init__(student_shapes, teacher_shapes, frames, batch_size)
+        if first_updates < 1:
+            raise ValueError(f"first_updates must be at least 1, but is {first_updates}")
+        self.first_updates = first_updates
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+
+    @property
+    def enhancement_weight(self) -> float:
+        """0 in the first step, 1 in the second; that of the batch which ``forward`` saw last."""
+        return float(self.updates > self.first_updates)
+
+    def forward(
+        self, student: DistillInputs, teacher: DistillInputs
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """See :meth:`AbsDistiller.forward`; in training, every call counts as one update."""
+        if self.training:
+            self.updates += 1
+        if self.enhancement_weight:
+            return student.waveform.new_zeros(()), {}
+        pairs = pair_layers(student.feature_sets, teacher.detach().feature_sets)
+        return mean_of_pairs(
+            {name: _self_similarity_distance(*pair) for name, pair in pairs.items()}
+        )
+
+
+def _self_similarity_distance(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
+    return gram_distance(*(grams(x, ["time"])["time"] for x in (student, teacher)))
