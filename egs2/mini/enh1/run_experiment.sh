@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Does distillation improve the student? All arms of conf/experiment.yaml, resumable. Options: --help
+set -euo pipefail
+cd "$(dirname "$0")"
+. ../../../local/parse_options.sh
+
+options="
+arms=           only these arms of conf/experiment.yaml: 'none i2srf_tfckd' (default: all)
+seeds=          only these seeds: '1 2' (default: all)
+time_limit=     minutes after which no job is started any more; the same command goes on
+nj=$(nproc)            jobs at a time, one thread each
+teacher_exp=    experiment directory of a trained teacher (default: train one)
+keep_audio=false  keep the enhanced audio of every run
+results=results  where experiment.{json,md,png} and utterances.csv go
+recipe_opts=    more options for ./run.sh, which prepares the data"
+declare_options "$options"
+parse_options "$options" "$@"
+if [ "$help" = true ]; then
+    printf '\nOptions:\n'
+    show_options "$options"
+    exit
+fi
+
+# Audio of its own, as the default recipe mixes other sizes; packages that are there are used again.
+packages=downloads/packages
+[ -f $packages/packages.json ] && packages="--source_dir $packages" || packages=
+eval "recipe_opts=($recipe_opts)"
+./run.sh --stop_stage 5 --datadir data/experiment --dumpdir dump/experiment --expdir exp/experiment \
+    --train_utts 1100 --valid_utts 70 --test_utts 240 \
+    --local_data_opts "--corpus_dir downloads/experiment $packages" "${recipe_opts[@]}"
+
+. ../../../local/path.sh
+flags=(--arms "$arms" --seeds "$seeds" --nj "$nj" --results "$results")
+[ -z "$time_limit" ] || flags+=(--time_limit "$time_limit")
+[ -z "$teacher_exp" ] || flags+=(--teacher_exp "$teacher_exp")
+[ "$keep_audio" = false ] || flags+=(--keep_audio)
+exec python -m espnet2_tfckd.stages.experiment --data_dir dump/experiment/raw \
+    --expdir exp/experiment "${flags[@]}"

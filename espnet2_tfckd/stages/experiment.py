@@ -1,0 +1,125 @@
+"""Measure whether distillation schemes improve a student: all arms, tuned, over several seeds.
+
+The YAML of the experiment lists the arms. Weights are searched on the validation set, students
+trained, the test set enhanced and scored, and differences to the arm without distillation written
+with confidence intervals. A rerun skips finished jobs, goes on with interrupted ones, and redoes
+those whose inputs have changed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from espnet2_tfckd.cli import run_command
+from espnet2_tfckd.stages.espnet import only_one
+from espnet2_tfckd.stages.experiment_jobs import MODEL
+from espnet2_tfckd.stages.experiment_plan import Plan
+from espnet2_tfckd.stages.experiment_results import write_results
+from espnet2_tfckd.stages.experiment_runner import Runner
+from espnet2_tfckd.stages.experiment_settings import Arm, Experiment, read_experiment
+from espnet2_tfckd.stages.experiment_workspace import Workspace
+from espnet2_tfckd.stages.load import model_files
+
+
+def selected(experiment: Experiment, arms: str, seeds: str) -> list[Arm]:
+    """The arms, with the seeds, that were asked for; an empty text asks for all.
+
+    Raises:
+        ValueError: An arm or a seed is unknown.
+    """
+    names = arms.split() or list(experiment.arms)
+    if unknown := [name for name in names if name not in experiment.arms]:
+        raise ValueError(f"--arms: {' '.join(unknown)} is not among {' '.join(experiment.arms)}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"--arms: {arms} names an arm twice")
+    wanted = set(seeds.split())
+    known = {str(seed) for name in names for seed in experiment.arms[name].seeds}
+    if unknown := sorted(wanted - known):
+        raise ValueError(f"--seeds: {' '.join(unknown)} is no seed of {' '.join(names)}")
+    chosen = [
+        replace(arm, seeds=tuple(s for s in arm.seeds if not wanted or str(s) in wanted))
+        for name, arm in experiment.arms.items()
+        if name in names
+    ]
+    return [arm for arm in chosen if arm.seeds]
+
+
+def run_experiment(options: argparse.Namespace) -> int:
+    """Run what the command line asks for.
+
+    Returns:
+        Exit status: 1 if a job failed, else 0, also when the time limit left jobs to be done.
+
+    Raises:
+        FileNotFoundError: A file that is needed is not there.
+        ValueError: The YAML or an option cannot be used.
+        RuntimeError: Another process is working in the experiment directory.
+    """
+    experiment = read_experiment(options.config)
+    if options.teacher_exp:
+        model_files(options.teacher_exp, MODEL)
+    workspace = Workspace(
+        experiment,
+        options.data_dir,
+        options.stats_dir or options.expdir / "enh_stats_16k",
+        options.expdir,
+        options.teacher_exp,
+        options.keep_audio,
+    )
+    whole = Plan(workspace, list(experiment.arms.values()))
+    plan = replace(whole, arms=selected(experiment, options.arms, options.seeds))
+    command = shlex.join(["python", "-m", "espnet2_tfckd.stages.experiment", *sys.argv[1:]])
+    seconds = None if options.time_limit is None else 60 * options.time_limit
+    with only_one(options.expdir):
+        runner = Runner(
+            plan, options.nj, seconds, lambda: write_results(whole, options.results, command)
+        )
+        runner.run()
+        write_results(whole, options.results, command)
+    if missing := runner.missing():
+        print(f"Missing: {'; '.join(missing)}. The same command goes on.")
+    for job in runner.failed.values():
+        print(f"error: {job.name} failed; its log: {job.log}", file=sys.stderr)
+    print(f"Results: {options.results / 'experiment.md'}")
+    return 1 if runner.failed else 0
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """The command line of this module."""
+    parser = argparse.ArgumentParser(
+        prog="python -m espnet2_tfckd.stages.experiment", description=__doc__
+    )
+    parser.add_argument("--config", type=Path, default=Path("conf/experiment.yaml"))
+    parser.add_argument(
+        "--data_dir", type=Path, required=True, help="holds the data directories train, valid, test"
+    )
+    parser.add_argument("--expdir", type=Path, required=True, help="directory of all jobs")
+    parser.add_argument("--stats_dir", type=Path, help="of stage 5 (default: in expdir)")
+    parser.add_argument("--results", type=Path, default=Path("results"), help="where tables go")
+    parser.add_argument("--teacher_exp", type=Path, help="trained teacher to use")
+    parser.add_argument("--arms", default="", help="only these arms, separated by spaces")
+    parser.add_argument("--seeds", default="", help="only these seeds, separated by spaces")
+    parser.add_argument("--time_limit", type=float, help="minutes after which no job is started")
+    parser.add_argument(
+        "--nj", type=int, default=len(os.sched_getaffinity(0)), help="jobs at a time"
+    )
+    parser.add_argument("--keep_audio", action="store_true", help="keep enhanced audio")
+    return parser
+
+
+def main() -> None:
+    """Run the experiment from the command line."""
+    parser = get_parser()
+    options = parser.parse_args()
+    if options.nj < 1:
+        parser.error("--nj starts at 1")
+    sys.exit(run_experiment(options))
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,206 @@
+"""What an experiment consists of, read from its YAML and checked before anything runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import yaml
+
+from espnet2_tfckd.scoring.metrics import PROTOCOLS
+
+RESERVED_ARMS = ("noisy", "teacher", "tuning")  # directories beside those of the arms
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One way to train the student; fields are named after the keys of the YAML.
+
+    Attributes:
+        name: Key of the arm.
+        seeds: Seeds to train it with.
+        distill_config: YAML of the distillation; None for the arm without distillation.
+        tune: Whether the weight of the distillation loss is searched for on the validation set.
+        weight_of: Arm whose tuned weight is taken.
+        enh_args: ESPnet's options of this arm alone, over those of the experiment.
+    """
+
+    name: str
+    seeds: tuple[int, ...]
+    distill_config: Path | None = None
+    tune: bool = False
+    weight_of: str | None = None
+    enh_args: str = ""
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """How weights are searched: a geometric grid that grows at the end where the best one lies."""
+
+    factor: float
+    most: int
+    enh_args: str
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A whole experiment; fields are named after the keys of the YAML.
+
+    Attributes:
+        student_config: ESPnet's options of the student.
+        teacher_config: ESPnet's options of the teacher.
+        teacher_args: More of ESPnet's options for the teacher.
+        enh_args: More of ESPnet's options for the student, the same in every arm.
+        metrics: Keys of :data:`espnet2_tfckd.scoring.metrics.PROTOCOLS`.
+        baseline: The arm that all are compared with, trained without distillation.
+        method: The arm that is compared with all others.
+        tuning: How weights are searched.
+        arms: All arms by name, in the order of the tables.
+    """
+
+    student_config: Path
+    teacher_config: Path
+    teacher_args: str
+    enh_args: str
+    metrics: tuple[str, ...]
+    baseline: str
+    method: str
+    tuning: Tuning
+    arms: dict[str, Arm]
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the scores of one utterance."""
+        return [column for name in self.metrics for column in PROTOCOLS[name].columns]
+
+
+class _UniqueKeysLoader(yaml.SafeLoader):
+    """YAML's own loader lets the last of two equal keys win without a word."""
+
+    def construct_mapping(self, node, deep=False):
+        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
+        if twice := next((key for key in keys if keys.count(key) > 1), None):
+            raise ValueError(f"{twice!r} is there twice (line {node.start_mark.line + 1} and on)")
+        return super().construct_mapping(node, deep)
+
+
+def read_experiment(path: str | Path) -> Experiment:
+    """Read the YAML of an experiment.
+
+    Args:
+        path: The YAML; the paths in it are relative to the working directory, a recipe's.
+
+    Raises:
+        FileNotFoundError: The YAML or a file that it names is not there.
+        ValueError: A key is unknown, missing, there twice or of a wrong kind.
+    """
+    try:
+        contents = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeysLoader)
+        return _experiment(contents)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path}: {error.filename or error} is not there") from error
+    except (ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def read_config(path: Path) -> dict:
+    """Options in a YAML.
+
+    Raises:
+        FileNotFoundError: It is not there.
+        ValueError: It holds something else.
+    """
+    contents = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
+    if not isinstance(contents, dict):
+        raise ValueError(f"{path} holds no options, as in 'max_epoch: 10'")
+    return contents
+
+
+def _experiment(contents: object) -> Experiment:
+    _check_keys("the experiment", contents, _names(Experiment), _names(Experiment))
+    tuning, arms = contents["tuning"], contents["arms"]
+    _check_keys("tuning", tuning, _names(Tuning), _names(Tuning))
+    _check_keys("arms", arms, arms, [contents["baseline"], contents["method"]])
+    unknown = [name for name in contents["metrics"] if name not in PROTOCOLS]
+    if unknown or not contents["metrics"]:
+        raise ValueError(f"metrics: {unknown} is not among {' '.join(PROTOCOLS)}")
+    if not (tuning["factor"] > 1 and tuning["most"] >= 3):
+        raise ValueError("tuning: factor must be above 1 and most at least 3")
+    experiment = Experiment(
+        student_config=_file(contents["student_config"]),
+        teacher_config=_file(contents["teacher_config"]),
+        teacher_args=contents["teacher_args"],
+        enh_args=contents["enh_args"],
+        metrics=tuple(contents["metrics"]),
+        baseline=contents["baseline"],
+        method=contents["method"],
+        tuning=Tuning(**tuning),
+        arms={name: _arm(name, options) for name, options in arms.items()},
+    )
+    for arm in experiment.arms.values():
+        _check_arm(arm, experiment)
+    return experiment
+
+
+def _arm(name: str, options: object) -> Arm:
+    known = [key for key in _names(Arm) if key != "name"]
+    _check_keys(f"arm {name}", options, known, ["seeds"])
+    seeds = options["seeds"]
+    if (
+        not isinstance(seeds, list)
+        or not seeds
+        or len(set(seeds)) < len(seeds)
+        or not all(type(seed) is int and seed >= 0 for seed in seeds)
+    ):
+        raise ValueError(f"arm {name}: seeds must be different whole numbers, as in [1, 2, 3]")
+    config = options.get("distill_config")
+    return Arm(
+        **{
+            **options,
+            "name": name,
+            "seeds": tuple(seeds),
+            "distill_config": None if config is None else _file(config),
+        }
+    )
+
+
+def _check_arm(arm: Arm, experiment: Experiment) -> None:
+    if not re.fullmatch(r"\w+", arm.name) or arm.name in RESERVED_ARMS:
+        raise ValueError(
+            f"arm {arm.name}: a name has letters, digits and _ only, and is not "
+            + ", ".join(RESERVED_ARMS)
+        )
+    if (arm.distill_config is None) != (arm.name == experiment.baseline):
+        raise ValueError(
+            f"arm {arm.name}: every arm has a distill_config but {experiment.baseline}, "
+            "the baseline, which has none"
+        )
+    if arm.distill_config is None and (arm.tune or arm.weight_of):
+        raise ValueError(f"arm {arm.name}: there is no weight without a distill_config")
+    if arm.tune and arm.weight_of:
+        raise ValueError(f"arm {arm.name}: tune and weight_of exclude each other")
+    source = experiment.arms.get(arm.weight_of) if arm.weight_of else None
+    if arm.weight_of and not (source and source.tune):
+        raise ValueError(f"arm {arm.name}: weight_of must name an arm with tune: true")
+
+
+def _check_keys(where: str, contents: object, known: Collection, needed: Sequence) -> None:
+    if not isinstance(contents, dict):
+        raise ValueError(f"{where}: there must be 'key: value' lines")
+    if unknown := [str(key) for key in contents if key not in known]:
+        raise ValueError(f"{where}: {', '.join(unknown)} is unknown (known: {', '.join(known)})")
+    if missing := [str(key) for key in needed if key not in contents]:
+        raise ValueError(f"{where}: {', '.join(missing)} is missing")
+
+
+def _names(of_class: type) -> list[str]:
+    return [field.name for field in fields(of_class)]
+
+
+def _file(name: str) -> Path:
+    path = Path(name)
+    if not path.is_file():
+        raise FileNotFoundError(name)
+    return path

@@ -1,0 +1,97 @@
+"""The YAML of an experiment: what is refused, the order of runs, and the search for a weight."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from espnet2_tfckd.stages.experiment_plan import ordered_runs, weights_to_try
+from espnet2_tfckd.stages.experiment_settings import Arm, read_experiment
+from tests.stages.experiments import CONTENTS, write_configs
+
+ROOT = Path(__file__).parents[2]
+
+
+class TestSettings:
+    @pytest.fixture(autouse=True)
+    def folder(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+
+    @pytest.mark.parametrize(
+        "change, message",
+        [
+            ({"colour": 1}, "colour is unknown"),
+            ({"tuning": {**CONTENTS["tuning"], "mots": 5}}, "tuning: mots is unknown"),
+            ({"tuning": {"factor": 3, "most": 5}}, "tuning: enh_args is missing"),
+            ({"tuning": {**CONTENTS["tuning"], "factor": 1}}, "factor must be above 1"),
+            ({"metrics": ["SI_SDR", "MOS"]}, "'MOS'.* is not among PESQ"),
+            ({"baseline": "nothing"}, "arms: nothing is missing"),
+        ],
+    )
+    def test_a_wrong_key_or_value_is_named(self, change, message):
+        write_configs({**CONTENTS, **change})
+        with pytest.raises(ValueError, match=f"experiment.yaml: .*{message}"):
+            read_experiment("conf/experiment.yaml")
+
+    @pytest.mark.parametrize(
+        "name, change, message",
+        [
+            ("ours", {"seed": [1]}, "arm ours: seed is unknown"),
+            ("ours", {"seeds": [1, 1]}, "arm ours: seeds must be different whole numbers"),
+            ("ours", {"seeds": 1}, "arm ours: seeds must be"),
+            ("none", {"tune": True}, "arm none: there is no weight"),
+            ("ours", {"distill_config": None}, "arm ours: every arm has a distill_config but none"),
+            ("part", {"weight_of": "rival"}, "arm part: weight_of must name an arm with tune"),
+            ("part", {"tune": True}, "arm part: tune and weight_of exclude each other"),
+            ("teacher", {"distill_config": "conf/ours.yaml", "seeds": [1]}, "arm teacher: a name"),
+        ],
+    )
+    def test_a_wrong_arm_is_named(self, name, change, message):
+        arms = CONTENTS["arms"]
+        write_configs({**CONTENTS, "arms": {**arms, name: {**arms.get(name, {}), **change}}})
+        with pytest.raises(ValueError, match=message):
+            read_experiment("conf/experiment.yaml")
+
+    def test_an_arm_that_is_there_twice_is_refused(self):
+        write_configs(CONTENTS)
+        with open("conf/experiment.yaml", "a") as file:
+            file.write("  ours: {seeds: [1]}\n")
+        with pytest.raises(ValueError, match="'ours' is there twice"):
+            read_experiment("conf/experiment.yaml")
+
+    def test_a_missing_file_is_named(self):
+        write_configs(CONTENTS)
+        Path("conf/part.yaml").unlink()
+        with pytest.raises(FileNotFoundError, match="conf/part.yaml is not there"):
+            read_experiment("conf/experiment.yaml")
+
+    def test_the_experiment_of_the_mini_recipe_is_valid(self, monkeypatch):
+        monkeypatch.chdir(ROOT / "egs2" / "mini" / "enh1")
+        shipped = read_experiment("conf/experiment.yaml")
+        assert len(shipped.arms[shipped.method].seeds) == len(shipped.arms["none"].seeds) == 3
+        for arm in shipped.arms.values():
+            assert not arm.distill_config or "distiller" in yaml.safe_load(
+                arm.distill_config.read_text()
+            )
+
+
+class TestPlan:
+    def test_one_seed_of_the_arms_with_most_seeds_then_of_the_rest_then_further_seeds(self):
+        arms = [Arm("a", (1,)), Arm("b", (1, 2, 3)), Arm("c", (5, 6, 7)), Arm("d", (1, 2))]
+        order = [f"{arm.name}{seed}" for arm, seed in ordered_runs(arms)]
+        assert order == "b1 c5 a1 d1 b2 c6 d2 b3 c7".split()
+
+    @pytest.mark.parametrize(
+        "losses, expected",
+        [
+            ({}, [1.0, 2.0, 4.0]),
+            ({2.0: -1.0}, [1.0, 4.0]),
+            ({1.0: -1.0, 2.0: -2.0, 4.0: -1.0}, []),
+            ({1.0: -2.0, 2.0: -1.0, 4.0: -1.0}, [0.5]),
+            ({1.0: -1.0, 2.0: -2.0, 4.0: -3.0}, [8.0]),
+            ({0.5: -3.0, 1.0: -2.0, 2.0: -1.0, 4.0: -1.0}, []),  # as many as are allowed
+            ({1.0: None, 2.0: -2.0, 4.0: None}, []),
+        ],
+    )
+    def test_the_grid_is_extended_while_the_best_weight_is_at_its_end(self, losses, expected):
+        assert weights_to_try(2.0, 2, 4, losses) == expected
