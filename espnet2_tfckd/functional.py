@@ -33,9 +33,12 @@ def prelu_backward(
     grad: torch.Tensor, x: torch.Tensor, slope: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Gradients of :func:`prelu` to its input and slopes, by plain vector operations."""
-    below = torch.ops.aten.threshold_backward(grad, -x, 0)
+    above = torch.ops.aten.threshold_backward(grad, x, 0)
     if len(slope) == 1:
-        return grad + below * (slope - 1), (below * x).sum().view(1)
+        grad_x = torch.lerp(above, grad, slope)
+        minus_below = above.sub_(grad)
+        return grad_x, -torch.dot(minus_below.flatten(), x.flatten()).view(1)
+    grad_x = torch.lerp(above, grad, slope.view(-1, *[1] * (x.dim() - 2)))
+    minus_below = above.sub_(grad)
     axes = [axis for axis in range(x.dim()) if axis != 1]
-    scale = (slope - 1).view(-1, *[1] * (x.dim() - 2))
-    return torch.addcmul(grad, below, scale), (below * x).sum(axes)
+    return grad_x, -minus_below.mul_(x).sum(axes)

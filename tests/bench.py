@@ -1,7 +1,9 @@
-"""``make bench``: what a training step and the distillation loss cost, on one thread.
+"""``make bench``: what training steps and distillation losses cost, on one thread.
 
-Each product is timed in turn with its literal transcription, pair by pair in one run, so that the
-ratios hold on a machine whose speed drifts. Peak memory is that of a process of its own.
+Two measurements: networks and I2SRF-TFCKD beside their literal transcriptions, and the loss of
+every scheme beside the own training step of the student. What is compared is timed in turn, pair by
+pair in one run, so that the ratios hold on a machine whose speed drifts. Peak memory is that of a
+process of its own.
 """
 
 from __future__ import annotations
@@ -41,11 +43,12 @@ def network_step(role: str, literal: bool, batch: int):
     return lambda: oracle(stacked)[0].abs().mean().backward()
 
 
-def distillation_step(literal: bool):
-    """A function that runs forward and backward of the distillation loss at the paper's sizes."""
+def distillation_step(config: Path, literal: bool = False):
+    """A function that runs forward and backward of a distillation loss at the paper's sizes."""
     import torch
+    import yaml
 
-    from espnet2_tfckd.distiller.i2srf_tfckd import I2SRFTFCKDDistiller
+    from espnet2_tfckd.task import distiller_choices
     from tests.distiller.features import random_inputs, shapes
     from tests.oracles.i2srf_tfckd import NaiveI2SRFTFCKD
 
@@ -56,49 +59,84 @@ def distillation_step(literal: bool):
     student = random_inputs(student_shapes, BATCH, FRAMES, seed=1)
     teacher = random_inputs(teacher_shapes, BATCH, FRAMES, seed=2).detach()
     sizes = (student_shapes, teacher_shapes, FRAMES, BATCH)
-    product = I2SRFTFCKDDistiller(*sizes)
+    settings = yaml.safe_load(config.read_text())
+    scheme = distiller_choices.get_class(settings["distiller"])
+    product = scheme(*sizes, **settings.get("distiller_conf", {}))
     if not literal:
         return lambda: product(student, teacher)[0].backward()
     oracle = NaiveI2SRFTFCKD(*sizes).weights_of(product)
     return lambda: oracle(student, teacher).backward()
 
 
-CASES = {
-    "training step, student (C=64, N=1, B=4)": (network_step, ("student",), (4,)),
-    "training step, teacher (C=128, N=4, B=4)": (network_step, ("teacher",), (4,)),
-    "I2SRF-TFCKD loss (C=64 from C=128, B=8)": (distillation_step, (), ()),
+CONF = Path(__file__).parent.parent / "conf"
+CONFIGURATIONS = {
+    path.stem.removeprefix("distill_"): path
+    for path in [CONF / "distill_i2srf_tfckd.yaml", *sorted(CONF.glob("tuning/distill_*.yaml"))]
+}
+STUDENT_STEP = f"training step, student (C=64, N=1, B={BATCH})"
+TRANSCRIBED = {
+    "training step, student (C=64, N=1, B=4)": lambda literal: network_step("student", literal, 4),
+    "training step, teacher (C=128, N=4, B=4)": lambda literal: network_step("teacher", literal, 4),
+    "I2SRF-TFCKD loss (C=64 from C=128, B=8)": lambda literal: distillation_step(
+        CONFIGURATIONS["i2srf_tfckd"], literal
+    ),
 }
 
 
-def build(case: str, literal: bool):
-    factory, before, after = CASES[case]
-    return factory(*before, literal, *after)
+def build(case: str, literal: bool = False):
+    """What to time: a case of ``TRANSCRIBED``, the student's step, or a distillation loss."""
+    if case in TRANSCRIBED:
+        return TRANSCRIBED[case](literal)
+    if case == STUDENT_STEP:
+        return network_step("student", False, BATCH)
+    return distillation_step(CONFIGURATIONS[case])
 
 
-def measure(case: str, runs: int) -> dict:
-    """Times of product and transcription in seconds, run in turn, and their peak memory in MB."""
-    steps = {name: build(case, name == "literal") for name in ("product", "literal")}
-    for step in steps.values():
-        step()
+def timed_in_turn(steps: dict, runs: int) -> dict[str, list[float]]:
+    """Seconds of each function, run in turn after one uncounted call."""
     times = {name: [] for name in steps}
-    for _ in range(runs):
+    for run in range(runs + 1):
         for name, step in steps.items():
             start = time.perf_counter()
             step()
-            times[name].append(time.perf_counter() - start)
-    ratios = [b / a for a, b in zip(times["product"], times["literal"], strict=True)]
+            if run:
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def median_ratio(times: list[float], to: list[float]) -> float:
+    return statistics.median(a / b for a, b in zip(times, to, strict=True))
+
+
+def measure_transcribed(case: str, runs: int) -> dict:
+    """Product and transcription: times in seconds and peak memory in MB."""
+    steps = {name: build(case, name == "literal") for name in ("product", "literal")}
+    times = timed_in_turn(steps, runs)
     return {
         "case": case,
         "runs": runs,
         "seconds": statistics.median(times["product"]),
         "literal_seconds": statistics.median(times["literal"]),
-        "speedup": statistics.median(ratios),
-        "peak_mb": peak_memory(case, literal=False),
+        "speedup": median_ratio(times["literal"], times["product"]),
+        "peak_mb": peak_memory(case),
         "literal_peak_mb": peak_memory(case, literal=True),
     }
 
 
-def peak_memory(case: str, literal: bool) -> int:
+def measure_distillation(name: str, runs: int) -> dict:
+    """A distillation loss and the student's step: times in seconds and peak memory in MB."""
+    times = timed_in_turn({case: build(case) for case in (name, STUDENT_STEP)}, runs)
+    return {
+        "distillation": name,
+        "runs": runs,
+        "seconds": statistics.median(times[name]),
+        "student_step_seconds": statistics.median(times[STUDENT_STEP]),
+        "relative_to_student_step": median_ratio(times[name], times[STUDENT_STEP]),
+        "peak_mb": peak_memory(name),
+    }
+
+
+def peak_memory(case: str, literal: bool = False) -> int:
     """Memory that one step adds to a process that holds the network and its input, in MB."""
     command = [sys.executable, "-m", "tests.bench", "--peak", case]
     output = subprocess.run(
@@ -123,11 +161,48 @@ def memory(field: str) -> int:
     return int(next(line.split()[1] for line in status.splitlines() if line.startswith(field)))
 
 
+def report_transcribed(runs: int) -> list[dict]:
+    print("| one thread | literal | product | ratio | literal MB | product MB |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    rows = []
+    for case in TRANSCRIBED:
+        row = measure_transcribed(case, runs)
+        rows.append(row)
+        print(
+            f"| {case} | {row['literal_seconds']:.2f} s | {row['seconds']:.2f} s | "
+            f"{row['speedup']:.2f} | {row['literal_peak_mb']} | {row['peak_mb']} |",
+            flush=True,
+        )
+    return rows
+
+
+def report_distillations(runs: int, names: list[str]) -> list[dict]:
+    print(f"\n| loss (C=64 from C=128, B={BATCH}) | seconds | of the student's step | MB |")
+    print("| --- | --- | --- | --- |")
+    rows = []
+    for name in names:
+        row = measure_distillation(name, runs)
+        rows.append(row)
+        print(
+            f"| {name} | {row['seconds']:.2f} | {row['relative_to_student_step']:.2f} | "
+            f"{row['peak_mb']} |",
+            flush=True,
+        )
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5, help="counted pairs of each case")
+    parser.add_argument(
+        "--distillations",
+        nargs="*",
+        choices=CONFIGURATIONS,
+        default=list(CONFIGURATIONS),
+        help="losses to compare with the student's step (default: all of conf/)",
+    )
     parser.add_argument("--output", type=Path, default=Path("bench.json"))
-    parser.add_argument("--peak", choices=CASES, help=argparse.SUPPRESS)
+    parser.add_argument("--peak", help=argparse.SUPPRESS)
     parser.add_argument("--literal", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.peak:
@@ -135,20 +210,16 @@ def main() -> None:
         return
     import torch
 
-    rows = []
-    print("| one thread | literal | product | ratio | literal MB | product MB |")
-    print("| --- | --- | --- | --- | --- | --- |")
-    for case in CASES:
-        row = measure(case, arguments.runs)
-        rows.append(row)
-        print(
-            f"| {case} | {row['literal_seconds']:.2f} s | {row['seconds']:.2f} s | "
-            f"{row['speedup']:.2f} | {row['literal_peak_mb']} | {row['peak_mb']} |",
-            flush=True,
-        )
-    machine = {"processor": platform.processor() or platform.machine(), "torch": torch.__version__}
-    arguments.output.write_text(json.dumps({"machine": machine, "cases": rows}, indent=2) + "\n")
-    print(f"medians of {arguments.runs} pairs; figures are in {arguments.output}")
+    results = {
+        "machine": {
+            "processor": platform.processor() or platform.machine(),
+            "torch": torch.__version__,
+        },
+        "transcribed": report_transcribed(arguments.runs),
+        "distillations": report_distillations(arguments.runs, arguments.distillations),
+    }
+    arguments.output.write_text(json.dumps(results, indent=2) + "\n")
+    print(f"\nmedians of {arguments.runs} pairs; figures are in {arguments.output}")
 
 
 if __name__ == "__main__":
