@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 from espnet2_tfckd.functional import prelu
 from espnet2_tfckd.separator import winograd
+from espnet2_tfckd.separator.normalization import instance_norm
+from espnet2_tfckd.separator.stream import Stream
 
 WINOGRAD_CHANNELS = 128  # from this width on, fewer multiplications outweigh the transforms
 
@@ -15,25 +17,27 @@ WINOGRAD_CHANNELS = 128  # from this width on, fewer multiplications outweigh th
 class ConvLayer(nn.Module):
     """A (transposed) convolution along frequency, instance norm, PReLU.
 
+    Args:
+        channels: Channels C of the output.
+        scope: Of the norm, see :class:`FeatureNorm`.
+        conv: The convolution, under the name that it gets.
+
     Shape:
         (B, C_in, T, F) to (B, C, T, F').
     """
 
-    def __init__(self, channels: int, **conv: nn.Module):
+    def __init__(self, channels: int, scope: str, **conv: nn.Module):
         super().__init__()
         ((self.conv_name, module),) = conv.items()
         self.add_module(self.conv_name, module)
-        self.norm = nn.InstanceNorm2d(channels, affine=True)
+        self.norm = instance_norm(channels, scope)
         self.prelu = nn.PReLU(channels)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.activate(self.get_submodule(self.conv_name)(x))
+    def forward(self, x: torch.Tensor, stream: Stream) -> torch.Tensor:
+        return self.activate(self.get_submodule(self.conv_name)(x), stream)
 
-    def activate(self, x: torch.Tensor) -> torch.Tensor:
-        # One group a channel is instance norm, by a kernel twice as fast on a CPU.
-        norm = self.norm
-        x = F.group_norm(x, norm.num_features, norm.weight, norm.bias, norm.eps)
-        return prelu(x, self.prelu.weight)
+    def activate(self, x: torch.Tensor, stream: Stream) -> torch.Tensor:
+        return prelu(self.norm(x, stream), self.prelu.weight)
 
 
 class DenseBlock(nn.Module):
@@ -47,28 +51,30 @@ class DenseBlock(nn.Module):
         (B, C, T, F) to (B, C, T, F), causal in T.
     """
 
-    def __init__(self, channels: int, depth: int):
+    def __init__(self, channels: int, depth: int, scope: str):
         super().__init__()
         self.dense = nn.ModuleList(
             ConvLayer(
                 channels,
+                scope,
                 conv=nn.Conv2d((i + 1) * channels, channels, (2, 3), dilation=(2**i, 1)),
             )
             for i in range(depth)
         )
         self.past = 2 ** (depth - 1)  # frames that the largest dilation looks back
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, stream: Stream) -> torch.Tensor:
         fast = (
             x.shape[1] >= WINOGRAD_CHANNELS and x.device.type == "cpu" and torch.is_grad_enabled()
         )
         convolve = self._convolve_by_tiles if fast else self._convolve
         inputs: list[torch.Tensor] = []
         for layer in self.dense:
-            pad = winograd.transform_features if fast else _pad_past
-            inputs.insert(0, pad(x, self.past))
+            padded = stream.with_past(x, self.past)
+            inputs.insert(0, winograd.transform_features(padded) if fast else padded)
             skip = self.past - layer.conv.dilation[0]
-            x = layer.activate(convolve([past[:, :, skip:] for past in inputs], layer.conv, x))
+            total = convolve([past[:, :, skip:] for past in inputs], layer.conv, x)
+            x = layer.activate(total, stream)
         return x
 
     @staticmethod
@@ -88,10 +94,6 @@ class DenseBlock(nn.Module):
             for feature, kernel in zip(inputs, kernels, strict=True)
         )
         return winograd.transform_outputs(total, x.shape[3]) + conv.bias.view(-1, 1, 1)
-
-
-def _pad_past(x: torch.Tensor, frames: int) -> torch.Tensor:
-    return F.pad(x, (0, 0, frames, 0))
 
 
 class PointwiseLayer(nn.Module):

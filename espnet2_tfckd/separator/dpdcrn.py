@@ -2,91 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from espnet2.enh.separator.abs_separator import AbsSeparator
 from torch import nn
-from torch.nn import functional as F
 
-from espnet2_tfckd.separator.convolution import ConvLayer, DenseBlock, PointwiseLayer
-
-
-class SequencePath(nn.Module):
-    """Self-attention, then a GRU, along one axis; each with a residual and layer norm.
-
-    Shape:
-        (L, N, width) to (L, N, width): L steps of N independent sequences.
-    """
-
-    def __init__(self, width: int, heads: int, bidirectional: bool):
-        super().__init__()
-        self.attention_prenorm = nn.LayerNorm(width)
-        self.attention = nn.MultiheadAttention(width, heads)
-        self.attention_norm = nn.LayerNorm(width)
-        self.gru = nn.GRU(width, 2 * width, bidirectional=bidirectional)
-        self.gru_projection = nn.Linear(2 * width * (2 if bidirectional else 1), width)
-        self.gru_norm = nn.LayerNorm(width)
-
-    def attend(self, x: torch.Tensor) -> torch.Tensor:
-        """Multi-head self-attention without materialised weights."""
-        steps, batch, width = x.shape
-        attention = self.attention
-        heads = attention.num_heads
-        projected = F.linear(x, attention.in_proj_weight, attention.in_proj_bias)
-        # (L, N, 3 * width) -> 3 of (N, heads, L, width / heads)
-        projected = projected.view(steps, batch, 3, heads, width // heads)
-        query, key, value = projected.permute(2, 1, 3, 0, 4)
-        attended = F.scaled_dot_product_attention(query, key, value)
-        return attention.out_proj(attended.permute(2, 0, 1, 3).reshape(steps, batch, width))
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = self.attention_norm(x + self.attend(self.attention_prenorm(x)))
-        recurrent = F.relu(self.gru(x)[0])
-        return self.gru_norm(x + self.gru_projection(recurrent))
-
-
-class DualPath(nn.Module):
-    """Blocks of a frequency path and a time path side by side, at half the channels.
-
-    Shape:
-        (B, C, T, F) to a list of (B, C, T, F): the features of every block when ``all_blocks``,
-        else of the last one only.
-    """
-
-    def __init__(self, channels: int, blocks: int, heads: int):
-        super().__init__()
-        width = channels // 2
-        self.input = PointwiseLayer(channels, width, activate_first=False)
-        self.frequency = nn.ModuleList(SequencePath(width, heads, True) for _ in range(blocks))
-        self.time = nn.ModuleList(SequencePath(width, heads, False) for _ in range(blocks))
-        self.frequency_norm = nn.ModuleList(_global_norm(width) for _ in range(blocks))
-        self.time_norm = nn.ModuleList(_global_norm(width) for _ in range(blocks))
-        self.frequency_scale = nn.Parameter(torch.ones(1))
-        self.time_scale = nn.Parameter(torch.ones(1))
-        self.output = PointwiseLayer(width, channels, activate_first=True)
-
-    def forward(self, x: torch.Tensor, all_blocks: bool) -> list[torch.Tensor]:
-        x = self.input(x)
-        batch, width, frames, bins = x.shape
-        features = []
-        for n, (frequency, time) in enumerate(zip(self.frequency, self.time, strict=True)):
-            # (B, W, T, F) -> (F, B * T, W) -> (B, W, F, T) as a view of channels-last memory
-            rows = x.permute(3, 0, 2, 1).reshape(bins, batch * frames, width)
-            rows = frequency(rows).view(bins, batch, frames, width).permute(1, 3, 2, 0)
-            # (B, W, T, F) -> (T, B * F, W) -> (B, W, T, F)
-            columns = x.permute(2, 0, 3, 1).reshape(frames, batch * bins, width)
-            columns = time(columns).view(frames, batch, bins, width).permute(1, 3, 0, 2)
-            x = (
-                x
-                + self.frequency_scale * self.frequency_norm[n](rows)
-                + self.time_scale * self.time_norm[n](columns)
-            )
-            if all_blocks or n == len(self.frequency) - 1:
-                features.append(self.output(x))
-        return features
-
-
-def _global_norm(width: int) -> nn.GroupNorm:
-    return nn.GroupNorm(1, width, eps=1e-8)
+from espnet2_tfckd.separator.convolution import ConvLayer, DenseBlock
+from espnet2_tfckd.separator.dual_path import DualPath
+from espnet2_tfckd.separator.normalization import SCOPES
+from espnet2_tfckd.separator.stream import Stream
 
 
 class DPDCRNSeparator(AbsSeparator):
@@ -94,8 +19,9 @@ class DPDCRNSeparator(AbsSeparator):
 
     Two strided convolutions and a dilated dense block encode the spectrum, dual-path blocks
     (self-attention and GRU along frequency and along time) transform it, a mirrored decoder yields
-    a polar mask, bounded by tanh in magnitude. There are no skip connections. Not causal: attention
-    over time and the norms see the whole utterance.
+    a polar mask, bounded by tanh in magnitude. There are no skip connections. As published,
+    attention over time and the norms see the whole utterance; with ``causal`` nothing looks ahead,
+    and :meth:`forward_streaming` enhances frame by frame what :meth:`forward` does at once.
 
     Args:
         input_dim: Frequency bins F of the spectrum; odd, as a one-sided spectrum has.
@@ -106,6 +32,11 @@ class DPDCRNSeparator(AbsSeparator):
         heads: Attention heads.
         microphones: Channels M of the mixture.
         ref_channel: The channel that is masked and that the loss compares with.
+        causal: Whether no frame depends on later ones.
+        attention_window: Where causal, the frames that attention over time sees: a frame itself and
+            those before it; 0 for no attention over time.
+        causal_norm: Where causal, the frames that norms take their statistics from: ``cumulative``:
+            all so far; ``frame``: the frame alone.
 
     Raises:
         ValueError: When a size does not fit the others.
@@ -132,8 +63,17 @@ class DPDCRNSeparator(AbsSeparator):
         heads: int = 4,
         microphones: int = 1,
         ref_channel: int = 0,
+        causal: bool = False,
+        attention_window: int = 32,
+        causal_norm: str = "cumulative",
     ):
         super().__init__()
+        if attention_window < 0:
+            raise ValueError(f"attention_window must not be negative, but is {attention_window}")
+        if causal_norm not in SCOPES[1:]:
+            raise ValueError(f"causal_norm must be cumulative or frame, not {causal_norm!r}")
+        self.causal = causal
+        scope, window = (causal_norm, attention_window) if causal else ("utterance", None)
         _check_sizes(input_dim, num_spk, channels, heads, microphones, ref_channel)
         self._num_spk = num_spk
         self.microphones = microphones
@@ -143,19 +83,22 @@ class DPDCRNSeparator(AbsSeparator):
             [
                 ConvLayer(
                     channels,
+                    scope,
                     conv=nn.Conv2d(2 * microphones, channels, kernel, stride, padding=(0, 1)),
                 ),
-                ConvLayer(channels, conv=nn.Conv2d(channels, channels, kernel, stride)),
-                DenseBlock(channels, dense_depth),
+                ConvLayer(channels, scope, conv=nn.Conv2d(channels, channels, kernel, stride)),
+                DenseBlock(channels, dense_depth, scope),
             ]
         )
-        self.dual_path = DualPath(channels, blocks, heads)
+        self.dual_path = DualPath(channels, blocks, heads, window, scope)
         output = nn.Module()
         output.deconv = nn.ConvTranspose2d(channels, 2, kernel, stride)
         self.decoder = nn.ModuleList(
             [
-                DenseBlock(channels, dense_depth),
-                ConvLayer(channels, deconv=nn.ConvTranspose2d(channels, channels, kernel, stride)),
+                DenseBlock(channels, dense_depth, scope),
+                ConvLayer(
+                    channels, scope, deconv=nn.ConvTranspose2d(channels, channels, kernel, stride)
+                ),
                 output,
             ]
         )
@@ -185,6 +128,39 @@ class DPDCRNSeparator(AbsSeparator):
         Raises:
             ValueError: When the mixture has another number of channels than ``microphones``.
         """
+        want_features = bool(additional and additional.get("feature_sets"))
+        estimate, others = self._enhance(input, Stream(), want_features)
+        return [estimate], ilens, others
+
+    def forward_streaming(
+        self, input_frame: torch.Tensor, states: Sequence[torch.Tensor] | None = None
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor], dict]:
+        """Enhance the next frames of a signal; those of ``forward``, in chunks of any size.
+
+        Args:
+            input_frame: Complex spectrum of the mixture, (B, T, F) or (B, T, M, F); T is 1 in
+                ESPnet's ``SeparateSpeechStreaming``.
+            states: What the call before returned; None at the start of a signal.
+
+        Returns:
+            ``[estimate]`` with the complex estimate (B, T, F), the states, a list of tensors whose
+            sizes do not change, and a dictionary with the mask.
+
+        Raises:
+            ValueError: The network is not causal.
+        """
+        if not self.causal:
+            raise ValueError(
+                "this DPDCRN looks ahead and cannot be run frame by frame: train one with "
+                "separator_conf.causal: true"
+            )
+        stream = Stream(states)
+        estimate, others = self._enhance(input_frame, stream, want_features=False)
+        return [estimate], stream.states, others
+
+    def _enhance(
+        self, input: torch.Tensor, stream: Stream, want_features: bool
+    ) -> tuple[torch.Tensor, dict]:
         mixture = torch.complex(input.real, input.imag)  # ESPnet may hand over a ComplexTensor
         if mixture.dim() == 3:
             mixture = mixture.unsqueeze(2)
@@ -194,18 +170,9 @@ class DPDCRNSeparator(AbsSeparator):
                 f"{self.microphones}: set separator_conf.microphones to match the data"
             )
         mixture = mixture.transpose(1, 2)  # (B, M, T, F)
-        x = torch.cat([mixture.real, mixture.imag], dim=1)
-        want_features = bool(additional and additional.get("feature_sets"))
-
-        encoder = []
-        for layer in self.encoder:
-            x = layer(x)
-            encoder.append(x)
-        bottleneck = self.dual_path(x, all_blocks=want_features)
-        decoder = [self.decoder[0](bottleneck[-1])]
-        decoder.append(self.decoder[1](decoder[-1]))
-        decoder.append(self.decoder[2].deconv(decoder[-1])[..., : mixture.shape[-1]])
-
+        encoder, bottleneck, decoder = self.layers(
+            torch.cat([mixture.real, mixture.imag], dim=1), stream, want_features
+        )
         mask = torch.complex(decoder[-1][:, 0].float(), decoder[-1][:, 1].float())
         mask = torch.polar(torch.tanh(mask.abs()), mask.angle())
         others = {"mask_spk1": mask}
@@ -215,7 +182,31 @@ class DPDCRNSeparator(AbsSeparator):
                 "bottleneck": bottleneck,
                 "decoder": decoder,
             }
-        return [mask * _floored(mixture[:, self.ref_channel])], ilens, others
+        return mask * _floored(mixture[:, self.ref_channel]), others
+
+    def layers(
+        self, x: torch.Tensor, stream: Stream, all_blocks: bool
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor], list[torch.Tensor]]:
+        """Outputs of all layers of encoder, bottleneck and decoder.
+
+        Args:
+            x: Real and imaginary parts of the mixture, (B, 2M, T, F).
+            stream: States before these frames; takes the states after them.
+            all_blocks: Whether the bottleneck's output is wanted after every block.
+
+        Returns:
+            Three lists of (B, C, T, F'); the decoder's last is the unbounded mask, (B, 2, T, F).
+        """
+        bins = x.shape[-1]
+        encoder = []
+        for layer in self.encoder:
+            x = layer(x, stream)
+            encoder.append(x)
+        bottleneck = self.dual_path(x, stream, all_blocks)
+        decoder = [self.decoder[0](bottleneck[-1], stream)]
+        decoder.append(self.decoder[1](decoder[-1], stream))
+        decoder.append(self.decoder[2].deconv(decoder[-1])[..., :bins])
+        return encoder, bottleneck, decoder
 
 
 def _floored(spectrum: torch.Tensor) -> torch.Tensor:

@@ -28,14 +28,14 @@ _KERNEL_TRANSFORM = (
 )
 
 
-def transform_features(x: torch.Tensor, past: int) -> torch.Tensor:
-    """Tiles of a feature map, padded by a bin on each side and by ``past`` frames of zeros.
+def transform_features(x: torch.Tensor) -> torch.Tensor:
+    """Tiles of a feature map, padded by a bin on each side.
 
     Shape:
-        (B, C, T, F) to (B, 6 * C, past + T, ceil(F / 4)).
+        (B, C, T, F) to (B, 6 * C, T, ceil(F / 4)).
     """
     tiles = -(-x.shape[3] // _TILE)
-    padded = F.pad(x, (1, tiles * _TILE - x.shape[3] + 1, past, 0))
+    padded = F.pad(x, (1, tiles * _TILE - x.shape[3] + 1))
     d = [padded[..., k : k + _TILE * (tiles - 1) + 1 : _TILE] for k in range(_POINTS)]
     far, near = d[4] - 4 * d[2], d[3] - 4 * d[1]
     wide, narrow = d[4] - d[2], 2 * (d[3] - d[1])
