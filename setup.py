@@ -14,6 +14,7 @@ version = re.search(
 requirements = [
     "av",
     "ci_sdr",
+    "einops",
     "espnet==202511",
     "espnet_model_zoo",
     "fast_bss_eval",
@@ -22,6 +23,7 @@ requirements = [
     "matplotlib",
     "mir_eval",
     "numpy>=2,<2.4",  # 2.4 breaks ESPnet's chunk iterator
+    "onnx",
     "onnxruntime",
     "pesq",
     "pystoi",

@@ -19,7 +19,8 @@ stages="
    9  score             exp/RESULTS.md, exp/results.json
   10  reserved (scoring by speech recognition)
   11  pack              the distilled student as a zip file
-  12  reserved (export), 13  reserved (publishing)"
+  12  export            the distilled student to ONNX, with an example
+  13  reserved (publishing)"
 
 options="
 stage=1                 first stage to run
@@ -258,6 +259,15 @@ pack() {
         --outfile "$exp_dir/enh_${distilled}_${inference_model%.*}.zip" --results "$expdir/RESULTS.md"
 }
 
+export_onnx() {
+    local exp_dir=$expdir/enh_$distilled
+    if grep -q '^separator: dpdcrn' "$exp_dir/config.yaml"; then
+        stage_module export --exp_dir "$exp_dir" --inference_model "$inference_model"
+    else
+        echo "not exported: only DPDCRN can be"
+    fi
+}
+
 echo "Recipe: $PWD (paths below are relative to it)"
 use_cores "$nj"
 run_stage 1 "$skip_data_prep" prepare_data "data preparation"
@@ -275,4 +285,5 @@ run_stage 8 "$skip_eval" enhance "enhancement of $test_sets"
 use_cores "$nj"
 run_stage 9 "$skip_eval" score "scoring of $test_sets"
 run_stage 11 false pack "packing of the distilled student"
+run_stage 12 false export_onnx "export of the distilled student"
 printf '\nDone in %d min %d s.\n' $((SECONDS / 60)) $((SECONDS % 60))

@@ -35,24 +35,27 @@ class FeatureNorm(nn.Module):
     def forward(self, x: torch.Tensor, stream: Stream) -> torch.Tensor:
         if self.scope == "utterance":
             return F.group_norm(x, self.groups, self.weight, self.bias, self.eps)
-        grouped = x.unflatten(1, (self.groups, -1))  # (B, G, C / G, T, F)
-        variance, mean = torch.var_mean(grouped, (2, 4), correction=0, keepdim=True)
-        if self.scope == "cumulative":
-            mean, variance = self._accumulate(mean, variance, stream)
+        batch, _, frames, bins = x.shape
+        grouped = x.reshape(batch, self.groups, -1, frames, bins)
+        mean = grouped.mean((2, 4), keepdim=True)
+        if self.scope == "frame":
+            variance = (grouped - mean).square().mean((2, 4), keepdim=True)
+        else:
+            power = grouped.square().mean((2, 4), keepdim=True)
+            mean, variance = self._accumulate(mean, power, stream)
         normalised = (grouped - mean) * torch.rsqrt(variance + self.eps)
         return torch.addcmul(
             self.bias.view(-1, 1, 1), normalised.flatten(1, 2), self.weight.view(-1, 1, 1)
         )
 
     @staticmethod
-    def _accumulate(mean, variance, stream: Stream):
-        """Mean and variance over the frames so far, (B, G, 1, T, 1), from those of each frame."""
+    def _accumulate(mean, power, stream: Stream):
+        """Mean and variance over the frames so far from each frame's, (B, G, 1, T, 1)."""
         # frames so far, mean and mean square over them: (3, B, G, 1, 1, 1)
         before = stream.take()
         if before is None:
             before = mean.new_zeros(3, *mean.shape[:3], 1, 1)
-        seen = before[0] + torch.arange(1, mean.shape[3] + 1, device=mean.device).view(-1, 1)
-        power = variance + mean**2
+        seen = before[0] + torch.ones_like(mean).cumsum(3)
         mean = (before[0] * before[1] + mean.cumsum(3)) / seen
         power = (before[0] * before[2] + power.cumsum(3)) / seen
         stream.put(torch.stack([x[:, :, :, -1:] for x in (seen, mean, power)]))

@@ -1,0 +1,1 @@
+"""Taking a student out of training: ONNX files, and enhancing audio from the command line."""

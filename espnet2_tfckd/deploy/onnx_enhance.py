@@ -1,0 +1,68 @@
+"""Enhance a wav file with an exported model. Needs numpy, onnxruntime and soundfile, no torch.
+
+python enhance.py noisy.wav enhanced.wav            # frame by frame where the model can
+python enhance.py noisy.wav enhanced.wav --offline  # all frames at once
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import soundfile
+
+
+class Enhancer:
+    """STFT framing around an exported network, whose folder holds this file."""
+
+    def __init__(self, folder, offline=False):
+        self.meta = json.loads((Path(folder) / "meta.json").read_text(encoding="utf-8"))
+        self.streaming = "streaming" in self.meta["models"] and not offline
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = 1
+        model = self.meta["models"]["streaming" if self.streaming else "offline"]
+        self.session = onnxruntime.InferenceSession(str(Path(folder) / model["file"]), options)
+        self.state_names = [state["name"] for state in model.get("states", [])]
+        self.states = [np.zeros(s["shape"], np.float32) for s in model.get("states", [])]
+        size = self.meta["n_fft"]
+        self.window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)).astype(np.float32)
+
+    def step(self, spectrum):
+        """Complex spectrum (T, M, F) to the estimate's (T, F); in streaming, T is 1."""
+        parts = np.concatenate([spectrum.real, spectrum.imag], 1).transpose(1, 0, 2)
+        feed = dict(zip(self.state_names, self.states, strict=True))
+        feed["mixture"] = parts[None].astype(np.float32)
+        estimate, *self.states = self.session.run(None, feed)
+        return estimate[0, 0] + 1j * estimate[0, 1]
+
+    def enhance(self, signal):
+        """Signal (samples, M) to the estimate (samples,)."""
+        size, hop = self.meta["n_fft"], self.meta["hop_length"]
+        padded = np.pad(signal, ((size // 2, size // 2), (0, 0)), mode="reflect")
+        starts = range(0, len(padded) - size + 1, hop)
+        frames = np.stack([padded[s : s + size] for s in starts]) * self.window[:, None]
+        spectrum = np.fft.rfft(frames, axis=1).transpose(0, 2, 1)
+        if self.streaming:  # a frame can be enhanced as soon as its last sample has arrived
+            estimate = np.concatenate([self.step(frame[None]) for frame in spectrum])
+        else:
+            estimate = self.step(spectrum)
+        output, weight = np.zeros(len(padded)), np.zeros(len(padded))
+        for start, frame in zip(starts, np.fft.irfft(estimate, size, axis=1), strict=True):
+            output[start : start + size] += frame * self.window
+            weight[start : start + size] += self.window**2
+        output = output / np.maximum(weight, 1e-11)
+        return output[size // 2 : size // 2 + len(signal)].astype(np.float32)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("input"), parser.add_argument("output")
+    parser.add_argument("--offline", action="store_true")
+    arguments = parser.parse_args()
+    enhancer = Enhancer(Path(__file__).parent, arguments.offline)
+    audio, rate = soundfile.read(arguments.input, dtype="float32", always_2d=True)
+    expected = (enhancer.meta["sample_rate"], enhancer.meta["microphones"])
+    if (rate, audio.shape[1]) != expected:
+        raise SystemExit(f"the model takes {expected[0]} Hz and {expected[1]} channel(s)")
+    soundfile.write(arguments.output, enhancer.enhance(audio), rate, "FLOAT")

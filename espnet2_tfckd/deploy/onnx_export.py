@@ -1,0 +1,212 @@
+"""A trained DPDCRN as ONNX files, with what a runtime needs to know beside them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import nn
+
+from espnet2_tfckd.cli import atomic_write
+from espnet2_tfckd.deploy import onnx_enhance
+from espnet2_tfckd.separator.dpdcrn import DPDCRNSeparator
+from espnet2_tfckd.separator.stream import Stream
+
+if TYPE_CHECKING:
+    from espnet2.enh.espnet_model import ESPnetEnhancementModel
+
+OPSET = 17
+TOLERANCE = 1e-4  # largest difference between torch and onnxruntime that an export may have
+_CHECKED_FRAMES = 100
+
+
+class OfflineNetwork(nn.Module):
+    """Spectrum of a mixture to that of the estimate, in real numbers, of which ONNX is made.
+
+    Shape:
+        (B, 2M, T, F), real parts of all channels, then imaginary parts, to (B, 2, T, F).
+    """
+
+    def __init__(self, separator: DPDCRNSeparator):
+        super().__init__()
+        self.separator = separator
+
+    def forward(self, mixture: torch.Tensor) -> torch.Tensor:
+        return self.enhance(mixture, Stream())
+
+    def enhance(self, mixture: torch.Tensor, stream: Stream) -> torch.Tensor:
+        microphones, channel = self.separator.microphones, self.separator.ref_channel
+        _, _, decoder = self.separator.layers(mixture, stream, all_blocks=False)
+        gain, mask_cosine, mask_sine = _polar(decoder[-1][:, 0], decoder[-1][:, 1])
+        magnitude, cosine, sine = _polar(mixture[:, channel], mixture[:, microphones + channel])
+        magnitude = torch.sqrt(magnitude**2 + 1e-8) * torch.tanh(gain)
+        return torch.stack(
+            [
+                magnitude * (cosine * mask_cosine - sine * mask_sine),
+                magnitude * (sine * mask_cosine + cosine * mask_sine),
+            ],
+            1,
+        )
+
+
+class StreamingNetwork(OfflineNetwork):
+    """The same frame by frame: (B, 2M, 1, F) and the states, to (B, 2, 1, F) and the states."""
+
+    def forward(self, mixture: torch.Tensor, *states: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        stream = Stream(states)
+        return self.enhance(mixture, stream), *stream.states
+
+
+def _polar(real: torch.Tensor, imaginary: torch.Tensor):
+    """Magnitude, and cosine and sine of the angle, which is 0 where the magnitude is."""
+    magnitude = torch.sqrt(real**2 + imaginary**2)
+    is_zero = magnitude == 0
+    safe = torch.where(is_zero, 1.0, magnitude)
+    return magnitude, torch.where(is_zero, 1.0, real / safe), imaginary / safe
+
+
+def export_onnx(
+    model: ESPnetEnhancementModel, folder: str | Path, sample_rate: int, notes: dict | None = None
+) -> dict:
+    """Write a model as ONNX and check it against torch.
+
+    The folder holds ``offline.onnx`` (any number of frames), of a causal network also
+    ``streaming.onnx`` (one frame, states in and out), ``meta.json`` (rate, STFT, shapes, latency)
+    and ``enhance.py``, which enhances a file with numpy and onnxruntime alone.
+
+    Args:
+        model: The enhancement model: STFT, DPDCRN, STFT.
+        folder: Where to write.
+        sample_rate: In Hz.
+        notes: More for ``meta.json``: licence, training configuration.
+
+    Returns:
+        What ``meta.json`` says.
+
+    Raises:
+        ValueError: The network is no DPDCRN on an STFT that the example knows.
+        RuntimeError: onnxruntime's results differ from torch's by more than 1e-4.
+    """
+    _check_exportable(model)
+    separator, stft = model.eval().separator, model.encoder.stft
+    bins = stft.n_fft // 2 + 1
+    folder = Path(folder)
+    shape = [1, 2 * separator.microphones, "frames", bins]
+    meta = {
+        "sample_rate": sample_rate,
+        "n_fft": stft.n_fft,
+        "hop_length": stft.hop_length,
+        "window": "hann",
+        "microphones": separator.microphones,
+        "ref_channel": separator.ref_channel,
+        "num_params": sum(p.numel() for p in model.parameters()),
+        "causal": separator.causal,
+        # a sample leaves when the last frame that it is part of has been enhanced
+        "latency_ms": 1000 * stft.n_fft / sample_rate if separator.causal else None,
+        "models": {},
+        **(notes or {}),
+    }
+    generator = torch.Generator().manual_seed(0)
+    mixture = torch.randn(1, shape[1], _CHECKED_FRAMES, bins, generator=generator)
+    offline = OfflineNetwork(separator)
+    difference = _write(offline, folder / "offline.onnx", [mixture], [], dynamic=True)
+    meta["models"]["offline"] = {
+        "file": "offline.onnx",
+        "input": {"name": "mixture", "shape": shape},
+        "max_difference": difference,
+    }
+    if separator.causal:
+        states = _initial_states(separator, bins)
+        frames = list(mixture.split(1, 2))
+        network = StreamingNetwork(separator)
+        difference = _write(network, folder / "streaming.onnx", frames, states, dynamic=False)
+        meta["models"]["streaming"] = {
+            "file": "streaming.onnx",
+            "input": {"name": "mixture", "shape": [*shape[:2], 1, bins]},
+            "states": [
+                {"name": f"state{n}", "shape": list(state.shape)} for n, state in enumerate(states)
+            ],
+            "max_difference": difference,
+        }
+    with atomic_write(folder / "enhance.py") as example:
+        shutil.copyfile(onnx_enhance.__file__, example)
+    with atomic_write(folder / "meta.json") as file:
+        file.write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
+    return meta
+
+
+def _check_exportable(model: ESPnetEnhancementModel) -> None:
+    if not isinstance(model.separator, DPDCRNSeparator):
+        name = type(model.separator).__name__
+        raise ValueError(f"only DPDCRN can be exported to ONNX, and this model's is a {name}")
+    stft = getattr(model.encoder, "stft", None)
+    usual = stft is not None and (
+        stft.win_length in (None, stft.n_fft)
+        and stft.window == "hann"
+        and stft.center
+        and not stft.normalized
+        and stft.onesided
+        and getattr(model.encoder, "spec_transform_type", None) in (None, "none")
+    )
+    if not usual:
+        raise ValueError(
+            "only models on a centred STFT with a Hann window as long as n_fft and without "
+            "spec_transform_type can be exported to ONNX"
+        )
+
+
+@torch.no_grad()
+def _initial_states(separator: DPDCRNSeparator, bins: int) -> list[torch.Tensor]:
+    frame = torch.zeros(1, 1, separator.microphones, bins, dtype=torch.complex64)
+    return [torch.zeros_like(state) for state in separator.forward_streaming(frame)[1]]
+
+
+@torch.no_grad()
+def _write(
+    network: nn.Module,
+    path: Path,
+    inputs: list[torch.Tensor],
+    states: list[torch.Tensor],
+    dynamic: bool,
+) -> float:
+    """Export, run both over the inputs one after the other, return the largest difference."""
+    import onnxruntime
+
+    names = [f"state{n}" for n in range(len(states))]
+    with atomic_write(path) as temporary:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the tracer, about sizes that do not change
+            # Tracing keeps a GRU whole; torch.export would unroll it into steps.
+            torch.onnx.export(
+                network,
+                (inputs[0], *states),
+                str(temporary),
+                input_names=["mixture", *names],
+                output_names=["estimate", *(f"next_{name}" for name in names)],
+                dynamic_axes={"mixture": {2: "frames"}, "estimate": {2: "frames"}}
+                if dynamic
+                else None,
+                opset_version=OPSET,
+                dynamo=False,
+            )
+        session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
+        difference, exported = 0.0, [state.numpy() for state in states]
+        if dynamic:  # another length than the one that was traced
+            inputs = [torch.cat([inputs[0]] * 2, 2), inputs[0][:, :, :1]]
+        for mixture in inputs:
+            expected = network(mixture, *states)
+            expected, *states = expected if names else (expected,)
+            feed = {"mixture": mixture.numpy(), **dict(zip(names, exported, strict=True))}
+            estimate, *exported = session.run(None, feed)
+            difference = max(difference, float(np.abs(expected.numpy() - estimate).max()))
+        if not difference < TOLERANCE:
+            raise RuntimeError(
+                f"{path.name}: onnxruntime differs from torch by {difference:.2g} (allowed: "
+                f"{TOLERANCE:g}); nothing was written"
+            )
+    return difference

@@ -1,0 +1,135 @@
+"""Exported models give what ESPnet gives, with numpy and onnxruntime alone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+
+from espnet2_tfckd.deploy import onnx_export
+from espnet2_tfckd.deploy.onnx_export import export_onnx
+from espnet2_tfckd.stages.export import export_model
+
+CHECKPOINT = "valid.loss.best.pth"
+STFT = {"n_fft": 128, "hop_length": 64}
+LOSS = {"name": "si_snr", "conf": {}, "wrapper": "fixed_order", "wrapper_conf": {"weight": 1}}
+
+
+def make_experiment(folder, separator="dpdcrn", encoder_conf=STFT, **separator_conf):
+    """Directory of an untrained model."""
+    from espnet2_tfckd.task import EnhancementTask
+
+    config = {
+        "encoder": "stft",
+        "encoder_conf": encoder_conf,
+        "decoder": "stft",
+        "decoder_conf": STFT,
+        "separator": separator,
+        "separator_conf": separator_conf,
+        "criterions": [LOSS],
+        "sample_rate": 16000,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "train.yaml").write_text(yaml.safe_dump(config))
+    arguments = ["--config", str(folder / "train.yaml"), "--output_dir", str(folder)]
+    args = EnhancementTask.get_parser().parse_args(arguments)
+    torch.manual_seed(0)
+    model = EnhancementTask.build_model(args)
+    torch.save(model.state_dict(), folder / CHECKPOINT)
+    (folder / "config.yaml").write_text(yaml.safe_dump(vars(args)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def causal(tmp_path_factory):
+    """Experiment and export of a causal network."""
+    folder = tmp_path_factory.mktemp("causal")
+    exp_dir = make_experiment(folder / "exp", channels=8, heads=2, causal=True, attention_window=5)
+    export_model(exp_dir, CHECKPOINT, folder / "onnx", license="CC-BY-4.0")
+    return exp_dir, folder / "onnx"
+
+
+def run_example(folder, mixture, tmp_path, *options):
+    soundfile.write(tmp_path / "noisy.wav", mixture, 16000, "FLOAT")
+    files = [str(tmp_path / name) for name in ("noisy.wav", "enhanced.wav")]
+    command = [sys.executable, str(folder / "enhance.py"), *files, *options]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return soundfile.read(tmp_path / "enhanced.wav", dtype="float32")[0]
+
+
+@pytest.mark.parametrize("options", [[], ["--offline"]])
+def test_the_example_enhances_as_espnet_does(causal, options, tmp_path):
+    from espnet2.bin.enh_inference import SeparateSpeech
+
+    exp_dir, folder = causal
+    mixture = 0.1 * np.random.default_rng(0).standard_normal(5000).astype(np.float32)
+    enhanced = run_example(folder, mixture, tmp_path, *options)
+    espnet = SeparateSpeech(exp_dir / "config.yaml", exp_dir / CHECKPOINT)
+    (expected,) = espnet(mixture[None], fs=16000)
+    np.testing.assert_allclose(enhanced, expected[0], atol=1e-5)
+
+
+def test_silence_is_enhanced_to_something_finite(causal, tmp_path):
+    assert np.isfinite(run_example(causal[1], np.zeros(3000, np.float32), tmp_path)).all()
+
+
+def test_the_example_needs_neither_torch_nor_espnet(causal):
+    code = (
+        f"import sys; sys.path.insert(0, {str(causal[1])!r}); import enhance; print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    loaded = {name.partition(".")[0] for name in done.stdout.split()}
+    assert "onnxruntime" in loaded and not loaded & {"torch", "espnet2", "espnet2_tfckd"}
+
+
+def test_meta_says_what_a_runtime_needs_to_know(causal):
+    meta = json.loads((causal[1] / "meta.json").read_text())
+    assert (meta["sample_rate"], meta["n_fft"], meta["hop_length"]) == (16000, 128, 64)
+    assert meta["causal"] and meta["latency_ms"] == 8.0
+    assert meta["license"] == "CC-BY-4.0"
+    assert meta["training"]["separator_conf"]["attention_window"] == 5
+    for model in meta["models"].values():
+        assert (causal[1] / model["file"]).is_file()
+        assert 0 <= model["max_difference"] < 1e-4
+
+
+def test_a_network_that_looks_ahead_has_an_offline_model_only(tmp_path):
+    exp_dir = make_experiment(tmp_path / "exp", channels=8, heads=2, microphones=2)
+    meta = export_model(exp_dir, CHECKPOINT, tmp_path / "onnx")
+    assert list(meta["models"]) == ["offline"] and meta["latency_ms"] is None
+    mixture = 0.1 * np.random.default_rng(0).standard_normal((3000, 2)).astype(np.float32)
+    enhanced = run_example(tmp_path / "onnx", mixture, tmp_path)
+    from espnet2.bin.enh_inference import SeparateSpeech
+
+    espnet = SeparateSpeech(exp_dir / "config.yaml", exp_dir / CHECKPOINT)
+    (expected,) = espnet(mixture[None], fs=16000)
+    np.testing.assert_allclose(enhanced, expected[0], atol=1e-5)
+
+
+def test_an_export_that_differs_from_torch_is_refused_and_leaves_nothing(
+    causal, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(onnx_export, "TOLERANCE", 0.0)
+    with pytest.raises(RuntimeError, match=r"offline\.onnx: onnxruntime differs from torch"):
+        export_model(causal[0], CHECKPOINT, tmp_path / "onnx")
+    assert not list((tmp_path / "onnx").iterdir())
+
+
+def test_other_networks_and_other_transforms_are_refused(tmp_path):
+    from espnet2_tfckd.stages.load import load_separate_speech
+
+    rnn = make_experiment(tmp_path / "rnn", separator="rnn", num_spk=1, unit=8, layer=1)
+    with pytest.raises(ValueError, match="only DPDCRN can be exported.*RNNSeparator"):
+        export_model(rnn, CHECKPOINT, tmp_path / "onnx")
+    stft = {**STFT, "window": "hamming"}
+    other = make_experiment(tmp_path / "other", encoder_conf=stft, channels=8, heads=2)
+    model = load_separate_speech(other, CHECKPOINT).enh_model
+    with pytest.raises(ValueError, match="Hann window"):
+        export_onnx(model, tmp_path / "onnx", 16000)
