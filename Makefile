@@ -1,12 +1,16 @@
 SHELL := /bin/bash
 
-.PHONY: setup test lint bench
+.PHONY: setup test test-recipes lint bench
 
 setup:
 	@local/setup.sh
 
 test: setup
 	@. local/path.sh && python -m pytest -q
+
+# the recipes of the other corpora end to end, on made-up data
+test-recipes: setup
+	@. local/path.sh && python -m pytest -q -m recipes
 
 lint: setup
 	@. local/path.sh && python -m ruff check . && python -m ruff format --check .

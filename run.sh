@@ -12,7 +12,7 @@ while [ $# -gt 0 ]; do
         --help | -h) help=true ;;
         --corpus=*) corpus=${1#*=} ;;
         --corpus) corpus=${2:-} && shift ;;
-        --*_dir | --*-dir | --*_exp | --*-exp | --*_config | --*-config | --*_tag | --*-tag)
+        --*_dir | --*-dir | --*_exp | --*-exp | --*_config | --*-config | --*_tag | --*-tag | --*_scp | --*-scp | --*_list | --*-list)
             # relative to where the command is typed, if it is there; else to the recipe
             arguments+=("$1")
             if [ $# -gt 1 ]; then

@@ -19,6 +19,7 @@ import soundfile
 from espnet2_tfckd.cli import atomic_write
 
 SHOWN_PROBLEMS = 10
+SILENCE = 1e-10  # mean power, -100 dB below full scale
 
 
 @dataclass
@@ -155,6 +156,22 @@ def read_audio(entry: str) -> tuple[np.ndarray, int]:
         return _read_ark(entry)
     except Exception as error:  # kaldiio and libsndfile raise all kinds on damaged files
         raise ValueError(f"{entry} is no readable audio: {error}") from error
+
+
+def signal_fault(signal: np.ndarray) -> str | None:
+    """What makes a signal useless: it is empty, holds samples that are not numbers, or is silent.
+
+    Examples:
+        >>> signal_fault(np.zeros(8000)), signal_fault(np.ones(8000))
+        ('is silent', None)
+    """
+    if not len(signal):
+        return "is empty"
+    if not np.isfinite(signal).all():
+        return "holds samples that are not numbers"
+    if np.square(signal, dtype=np.float64).mean() < SILENCE:
+        return "is silent"
+    return None
 
 
 def audio_seconds(entry: str) -> float:

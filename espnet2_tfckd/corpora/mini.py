@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ import numpy as np
 import soundfile
 from tqdm import tqdm
 
-from espnet2_tfckd.cli import atomic_write, run_command
+from espnet2_tfckd.cli import run_command
 from espnet2_tfckd.corpora import mini_sources as tables
 from espnet2_tfckd.corpora.mini_pools import (
     SPLITS,
@@ -33,7 +32,8 @@ from espnet2_tfckd.corpora.mini_pools import (
 )
 from espnet2_tfckd.corpora.mixing import mix_at_snr
 from espnet2_tfckd.corpora.pools import RATE, Clip, NoisePool, speech_clips
-from espnet2_tfckd.datadir import DataDir, read_data_dir, write_data_dir
+from espnet2_tfckd.corpora.record import is_up_to_date, listing_digest, write_record
+from espnet2_tfckd.datadir import DataDir, write_data_dir
 
 TEST_SNRS = (-2.5, 2.5, 7.5, 12.5)
 SNR_RANGE = (-5.0, 15.0)
@@ -82,7 +82,7 @@ def prepare_mini(
     options = {"counts": counts, "seed": seed, "corpus_dir": str(corpus_dir)}
     options["sources"] = _fingerprint(own)
     record = data_dir / "mini_options.json"
-    if _is_done(record, options, data_dir):
+    if is_up_to_date(record, options, data_dir):
         print("the data directories are up to date with these options")
         return
     record.unlink(missing_ok=True)
@@ -95,8 +95,7 @@ def prepare_mini(
         minutes = sum(float(row["seconds"]) for row in data.metadata.values()) / 60
         speakers = sorted(set(data.speaker.values()))
         print(f"{split}: {len(data)} utterances, {minutes:.1f} minutes, {', '.join(speakers)}")
-    with atomic_write(record) as temporary:
-        temporary.write_text(json.dumps(options, indent=1) + "\n")
+    write_record(record, options)
 
 
 def _check_options(counts, seed, nj, source_dir, speech_dir, noise_dir) -> None:
@@ -121,19 +120,7 @@ def _fingerprint(own: tuple[Path, Path] | None) -> str:
     for folder in own:
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder} is no folder")
-    listing = [(str(p), p.stat().st_size) for folder in own for p in audio_files(folder)]
-    return hashlib.sha256(repr(listing).encode()).hexdigest()[:16]
-
-
-def _is_done(record: Path, options: dict, data_dir: Path) -> bool:
-    if not record.exists() or json.loads(record.read_text()) != options:
-        return False
-    try:
-        contents = [read_data_dir(data_dir / split) for split in SPLITS]
-    except (ValueError, FileNotFoundError):
-        return False
-    entries = [p for data in contents for t in (data.mixture, data.reference) for p in t.values()]
-    return all(Path(entry).is_file() for entry in entries)
+    return listing_digest(p for folder in own for p in audio_files(folder))
 
 
 def _build_split(

@@ -14,10 +14,9 @@ import numpy as np
 from tqdm import tqdm
 
 from espnet2_tfckd.cli import atomic_write
-from espnet2_tfckd.datadir import DataDir, raise_problems, read_audio
+from espnet2_tfckd.datadir import DataDir, raise_problems, read_audio, signal_fault
 
 SHARD_SIZE = 50
-SILENCE = 1e-10  # mean power, -100 dB below full scale
 
 #: Work on one shard: number, utterances, and a list to add problems to -> result by utterance.
 ShardWork = Callable[[int, Sequence[str], list[str]], dict[str, Any]]
@@ -37,12 +36,8 @@ def read_pair(data: DataDir, utterance: str) -> tuple[np.ndarray, np.ndarray, in
     mixture, rate = read_audio(data.mixture[utterance])
     reference, reference_rate = read_audio(data.reference[utterance])
     for name, signal in (("mixture", mixture), ("reference", reference)):
-        if not len(signal):
-            raise ValueError(f"the {name} is empty")
-        if not np.isfinite(signal).all():
-            raise ValueError(f"the {name} holds samples that are not numbers")
-        if np.square(signal, dtype=np.float64).mean() < SILENCE:
-            raise ValueError(f"the {name} is silent")
+        if fault := signal_fault(signal):
+            raise ValueError(f"the {name} {fault}")
     if rate != reference_rate:
         raise ValueError(f"the mixture has {rate} Hz, the reference {reference_rate} Hz")
     if len(mixture) != len(reference):

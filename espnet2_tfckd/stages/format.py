@@ -17,6 +17,7 @@ from espnet2_tfckd.datadir import DataDir, raise_problems, read_data_dir, write_
 from espnet2_tfckd.stages.audio import headroom_gain, process_in_shards, read_pair
 
 AUDIO_FORMATS = ("wav", "flac", "wav.ark", "flac.ark")
+RESAMPLING = "HQ"  # soxr's 20 bit quality: its error lies below the 16 bit of the files written
 Pair = tuple[np.ndarray, np.ndarray]
 
 
@@ -27,6 +28,7 @@ def format_data_dir(
     audio_format: str = "wav",
     nj: int = 1,
     ref_channel: int = 0,
+    repeat_until: float = 0.0,
 ) -> None:
     """Write a data directory whose audio has rate ``fs`` and format ``audio_format``.
 
@@ -37,10 +39,12 @@ def format_data_dir(
     Args:
         in_dir: Data directory to read.
         out_dir: Data directory to write; converted audio goes to its sub-folder ``audio``.
-        fs: Sampling rate in Hz; other rates are resampled.
+        fs: Sampling rate in Hz; other rates are resampled by soxr at quality ``RESAMPLING``.
         audio_format: ``wav``, ``flac``, ``wav.ark`` or ``flac.ark``, 16 bit.
         nj: Number of threads.
         ref_channel: Channel of a multi-channel reference, from 0.
+        repeat_until: Utterances shorter than this, in seconds, are repeated until they last as
+            long: for training sets, since ESPnet drops what is not longer than a chunk.
 
     Raises:
         FileNotFoundError: ``in_dir`` is no data directory, or audio is missing.
@@ -50,7 +54,7 @@ def format_data_dir(
     if audio_format not in AUDIO_FORMATS:
         raise ValueError(f"audio_format must be one of {', '.join(AUDIO_FORMATS)}: {audio_format}")
     source, out_dir = read_data_dir(in_dir), Path(out_dir)
-    folder = out_dir / "audio"
+    folder, shortest = out_dir / "audio", round(repeat_until * fs)
 
     def work(number: int, utterances: Sequence[str], problems: list[str]) -> dict[str, dict]:
         pairs, results = {}, {}
@@ -64,9 +68,15 @@ def format_data_dir(
                 continue
             result = {"channels": mixture.shape[1], "rate": rate, "gain": 1.0}
             if rate != fs:
-                mixture, reference = (soxr.resample(s, rate, fs) for s in (mixture, reference))
+                mixture, reference = (
+                    soxr.resample(s, rate, fs, RESAMPLING) for s in (mixture, reference)
+                )
             entries = [source.mixture[utterance], source.reference[utterance]]
-            if rate == fs and is_mono and all(_is_right(entry, audio_format) for entry in entries):
+            result["repeated"] = len(mixture) < shortest
+            if result["repeated"]:
+                mixture, reference = (_repeat(s, shortest) for s in (mixture, reference))
+            is_kept = rate == fs and is_mono and not result["repeated"]
+            if is_kept and all(_is_right(entry, audio_format) for entry in entries):
                 result["entries"] = entries
             else:
                 result["gain"] = headroom_gain(mixture, reference)
@@ -78,6 +88,7 @@ def format_data_dir(
         return results
 
     options = {"fs": fs, "audio_format": audio_format, "ref_channel": ref_channel}
+    options |= {"resampling": RESAMPLING, "repeat_until": repeat_until}
     results = process_in_shards(source, work, folder, options, nj, f"formatting {in_dir}")
     _refuse_mixed_channels(in_dir, results)
     _report(results, fs)
@@ -96,6 +107,11 @@ def _one_channel(reference: np.ndarray, channel: int) -> np.ndarray:
             f"the reference has {reference.shape[1]} channels, ref_channel {channel} is none"
         )
     return reference[:, channel : channel + 1]
+
+
+def _repeat(signal: np.ndarray, length: int) -> np.ndarray:
+    """(T, M) -> (length, M)."""
+    return np.tile(signal, (-(-length // len(signal)), 1))[:length]
 
 
 def _is_right(entry: str, audio_format: str) -> bool:
@@ -151,6 +167,9 @@ def _report(results: dict[str, dict], fs: int) -> None:
     rates = Counter(result["rate"] for result in results.values() if result["rate"] != fs)
     for rate, count in sorted(rates.items()):
         print(f"resampled {count} of {len(results)} utterances from {rate} to {fs} Hz")
+    repeated = sum(result["repeated"] for result in results.values())
+    if repeated:
+        print(f"repeated {repeated} of {len(results)} utterances, which were too short")
     reduced = sum(result["gain"] < 1 for result in results.values())
     if reduced:
         print(f"turned {reduced} of {len(results)} utterances down to prevent clipping")
@@ -178,6 +197,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--fs", type=parse_rate, default=16000, help="sampling rate, e.g. 16k")
     parser.add_argument("--audio_format", choices=AUDIO_FORMATS, default="wav")
     parser.add_argument("--ref_channel", type=int, default=0, help="of references with several")
+    parser.add_argument(
+        "--repeat_until", type=float, default=0.0, help="repeat shorter utterances (seconds)"
+    )
     parser.add_argument("--nj", type=int, default=1, help="number of threads")
     options = parser.parse_args(arguments)
     options.nj = max(1, options.nj)

@@ -90,6 +90,19 @@ class TestFormat:
         middle = slice(1000, -1000)
         np.testing.assert_allclose(samples[middle], expected[middle], atol=1e-3)
 
+    def test_short_utterances_are_repeated_to_the_length_asked_for(
+        self, data_dir, tmp_path, capsys
+    ):
+        format_data_dir(data_dir, tmp_path / "out", repeat_until=0.45)
+        before, after = read_data_dir(data_dir), read_data_dir(tmp_path / "out")
+        assert after.mixture["ann-2"] == before.mixture["ann-2"]  # 0.5 s are enough
+        for old, new in ((before.mixture, after.mixture), (before.reference, after.reference)):
+            once, repeated = read_audio(old["ann-1"])[0], read_audio(new["ann-1"])[0]
+            assert (len(once), len(repeated)) == (3200, 7200)
+            expected = np.concatenate([once, once, once[:800]])
+            np.testing.assert_allclose(repeated, expected, atol=2 / 32768)
+        assert "repeated 1 of 3 utterances" in capsys.readouterr().out
+
     def test_reference_loses_its_channels_and_mixture_keeps_them(self, tmp_path):
         make_data_dir(tmp_path / "in", channels=4)
         format_data_dir(tmp_path / "in", tmp_path / "out", ref_channel=1)

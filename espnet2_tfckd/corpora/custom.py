@@ -1,0 +1,162 @@
+"""Own data: pairs of mixture and reference, or clean speech and noise to be mixed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from espnet2_tfckd.cli import run_command
+from espnet2_tfckd.corpora.custom_mixing import material_of, mix_sets, usable_material
+from espnet2_tfckd.corpora.custom_pairs import (
+    pairs_of_folders,
+    pairs_of_lists,
+    sets_of_pairs,
+    usable_pairs,
+)
+from espnet2_tfckd.corpora.inspection import report_problems
+from espnet2_tfckd.corpora.record import SETS, is_up_to_date, listing_digest, write_record
+from espnet2_tfckd.corpora.splits import SPEAKER_PATTERN, Splitting
+from espnet2_tfckd.datadir import write_data_dir
+from espnet2_tfckd.scoring.audio import file_of
+
+REMEDY = "Mend the files, or leave them out: --on_bad_file skip"
+SOURCES = (
+    ("mixture_dir", "reference_dir"),
+    ("mixture_scp", "reference_scp"),
+    ("speech_dir", "noise_dir"),
+)
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """What to use and how; exactly one pair of sources is given.
+
+    Attributes:
+        mixture_dir: Folder of mixtures, searched in depth, any number of channels.
+        reference_dir: Folder of references, at the same paths up to the suffix.
+        mixture_scp: List of mixtures instead, ``id file`` a line; files are relative to the list.
+        reference_scp: The same of references.
+        speech_dir: Clean speech instead, searched in depth, to be mixed at 16 kHz.
+        noise_dir: Noise to go with it.
+        rir_dir: Room impulse responses to convolve both with; their channels become the mixture's.
+        snr_range: Lowest and highest signal-to-noise ratio in dB, of mixtures that are made.
+        speaker_pattern: See :func:`espnet2_tfckd.corpora.splits.speaker_of`.
+        valid_list: See :func:`espnet2_tfckd.corpora.splits.assign_sets`.
+        test_list: The same for the test set.
+        seed: Of all choices.
+        on_bad_file: ``error``, or ``skip`` to leave out what cannot be used.
+    """
+
+    mixture_dir: str | None = None
+    reference_dir: str | None = None
+    mixture_scp: str | None = None
+    reference_scp: str | None = None
+    speech_dir: str | None = None
+    noise_dir: str | None = None
+    rir_dir: str | None = None
+    snr_range: tuple[float, float] = (-5.0, 15.0)
+    speaker_pattern: str = SPEAKER_PATTERN
+    valid_list: str | None = None
+    test_list: str | None = None
+    seed: int = 1
+    on_bad_file: str = "error"
+
+    def __post_init__(self):
+        given = [pair for pair in SOURCES if any(getattr(self, name) for name in pair)]
+        if len(given) != 1 or not all(getattr(self, name) for name in given[0]):
+            pairs = ", or ".join(f"--{first} and --{second}" for first, second in SOURCES)
+            raise ValueError(f"give either {pairs}")
+        if self.rir_dir and not self.speech_dir:
+            raise ValueError("--rir_dir goes with --speech_dir and --noise_dir only")
+        if not self.snr_range[0] <= self.snr_range[1]:
+            raise ValueError("--snr_range is the lowest, then the highest ratio: '-5 15'")
+        if self.seed < 0:
+            raise ValueError(f"--seed must not be negative, got {self.seed}")
+
+    @property
+    def splitting(self) -> Splitting:
+        """The options that divide the recordings."""
+        return Splitting(**{f.name: getattr(self, f.name) for f in fields(Splitting)})
+
+
+def prepare_custom(own: OwnData, data_dir: str | Path, nj: int = 1) -> None:
+    """Make the data directories ``train``, ``valid`` and ``test`` below ``data_dir``.
+
+    Every file is read and checked; what cannot be used is listed in ``<data_dir>/bad_files.txt``.
+    Pairs stay where they are, mixtures that are made go to ``<data_dir>/audio``. Does nothing if it
+    was done with the same options and files before.
+
+    Args:
+        own: The data.
+        data_dir: Where the data directories are written.
+        nj: Number of threads.
+
+    Raises:
+        FileNotFoundError: A folder or list is missing.
+        ValueError: Files cannot be used, or cannot be divided as asked for.
+    """
+    data_dir, material, pairs, unpaired = Path(data_dir), None, {}, []
+    if own.speech_dir:
+        rir_dir = Path(own.rir_dir) if own.rir_dir else None
+        material = material_of(Path(own.speech_dir), Path(own.noise_dir), rir_dir)
+        files = material.files
+    else:
+        find = pairs_of_folders if own.mixture_dir else pairs_of_lists
+        sources = (own.mixture_dir or own.mixture_scp, own.reference_dir or own.reference_scp)
+        pairs, unpaired = find(*map(Path, sources))
+        files = [file for pair in pairs.values() for file in map(file_of, pair) if file.exists()]
+    lists = [Path(path) for path in (own.valid_list, own.test_list) if path]
+    texts = [path.read_text(encoding="utf-8") for path in lists if path.is_file()]
+    options = {**asdict(own), "snr_range": list(own.snr_range), "lists": texts}
+    options["files"] = listing_digest(files)
+    record = data_dir / "custom.json"
+    if is_up_to_date(record, options, data_dir):
+        print("the data directories are up to date with these options")
+        return
+    record.unlink(missing_ok=True)
+    if material:
+        material, problems = usable_material(material, nj)
+    else:
+        pairs, problems = usable_pairs(pairs, nj)
+    report = data_dir / "bad_files.txt"
+    report_problems(unpaired + problems, report, own.on_bad_file == "skip", REMEDY)
+    if material:
+        sets = mix_sets(material, own.snr_range, own.splitting, data_dir / "audio")
+    else:
+        sets = sets_of_pairs(pairs, own.splitting)
+    for name, data in sets.items():
+        write_data_dir(data_dir / name, data)
+        print(f"{name}: {len(data)} utterances, {len(set(data.speaker.values()))} speakers")
+    write_record(record, options)
+
+
+def _range(text: str) -> tuple[float, float]:
+    """Two numbers, ``lowest highest``."""
+    try:
+        lowest, highest = map(float, text.split())
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not two numbers, as in '-5 15'") from None
+    return lowest, highest
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line of :func:`prepare_custom`; its options are the fields of :class:`OwnData`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data_dir", default="data", help="data directories go here")
+    kinds = {"snr_range": _range, "seed": int}
+    for field in fields(OwnData):
+        choices = ("error", "skip") if field.name == "on_bad_file" else None
+        kind = kinds.get(field.name, str)
+        parser.add_argument(f"--{field.name}", type=kind, default=field.default, choices=choices)
+    parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="number of threads")
+    options = vars(parser.parse_args(arguments))
+    data_dir, nj = options.pop("data_dir"), max(1, options.pop("nj"))
+    prepare_custom(OwnData(**options), data_dir, nj)
+    print(f"data directories: {data_dir}/{{{','.join(SETS)}}}")
+
+
+if __name__ == "__main__":
+    run_command(main)

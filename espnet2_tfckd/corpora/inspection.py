@@ -1,0 +1,132 @@
+"""Checking every recording of a corpus, and one list of all that is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from tqdm import tqdm
+
+from espnet2_tfckd.cli import atomic_write
+from espnet2_tfckd.datadir import raise_problems, read_audio, signal_fault
+
+FULL_SCALE = 0.999
+CLIPPED = 2e-3  # share of samples at full scale that counts as clipped
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Problem(NamedTuple):
+    """What is wrong with one file (or folder), with the remedy."""
+
+    file: str
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.file}: {self.text}"
+
+
+@dataclass
+class Recording:
+    """What a file holds, as far as it could be read.
+
+    Attributes:
+        rate: Sampling rate in Hz.
+        frames: Samples per channel.
+        channels: Number of channels.
+        faults: What makes it useless.
+        clipped: Share of its samples at full scale, of the loudest channel.
+    """
+
+    rate: int = 0
+    frames: int = 0
+    channels: int = 0
+    faults: list[str] = field(default_factory=list)
+    clipped: float = 0.0
+
+    @property
+    def seconds(self) -> float:
+        """Duration."""
+        return self.frames / self.rate if self.rate else 0.0
+
+
+def inspect(path: str | Path) -> Recording:
+    """Read a whole recording and say what is wrong with it."""
+    try:
+        samples, rate = read_audio(str(path))
+    except (ValueError, OSError) as error:
+        return Recording(faults=[f"cannot be read ({_last_words(error)}): restore or remove it"])
+    recording = Recording(rate, *samples.shape)
+    if fault := signal_fault(samples):
+        recording.faults.append(f"{fault}: replace or remove it")
+    else:
+        recording.clipped = float((np.abs(samples) >= FULL_SCALE).mean(axis=0).max())
+    return recording
+
+
+def _last_words(error: Exception) -> str:
+    return str(error).rpartition(": ")[2].strip().rstrip(".")
+
+
+def inspect_pair(mixture: str | Path, reference: str | Path) -> tuple[Recording, list[Problem]]:
+    """Inspect mixture and reference, and compare them.
+
+    Returns:
+        The mixture, and what makes the pair useless: faults of a file, or unequal rates or lengths.
+    """
+    noisy, clean = inspect(mixture), inspect(reference)
+    problems = [Problem(str(mixture), fault) for fault in noisy.faults]
+    problems += [Problem(str(reference), fault) for fault in clean.faults]
+    if not problems and noisy.rate != clean.rate:
+        text = f"has {noisy.rate} Hz, its reference {clean.rate} Hz: resample one of them"
+        problems.append(Problem(str(mixture), text))
+    elif not problems and noisy.frames != clean.frames:
+        text = f"has {noisy.frames} samples, its reference {clean.frames}: align and cut them alike"
+        problems.append(Problem(str(mixture), text))
+    noisy.clipped = max(noisy.clipped, clean.clipped)
+    return noisy, problems
+
+
+def in_threads(
+    work: Callable[[Item], Result], items: Iterable[Item], nj: int, description: str
+) -> list[Result]:
+    """Results of ``work`` in the order of the items, with a progress bar."""
+    items = list(items)
+    with ThreadPoolExecutor(nj) as pool:
+        return list(tqdm(pool.map(work, items), description, len(items), unit="file"))
+
+
+def report_problems(
+    problems: Iterable[Problem],
+    report: Path,
+    go_on: bool,
+    remedy: str,
+    noted: Sequence[Problem] = (),
+) -> None:
+    """Write all problems into one file; raise an error that shows the first, or go on.
+
+    Args:
+        problems: What was found.
+        report: The list of all of them; removed if there are none.
+        go_on: Only count them; the caller leaves out what cannot be used.
+        remedy: What to do about them, for the message.
+        noted: What goes into the list but is no reason to stop.
+
+    Raises:
+        ValueError: There are problems and ``go_on`` is false.
+    """
+    lines, notes = (sorted(str(problem) for problem in some) for some in (problems, noted))
+    report.unlink(missing_ok=True)
+    if lines or notes:
+        with atomic_write(report) as temporary:
+            temporary.write_text("\n".join(lines + notes) + "\n", encoding="utf-8")
+    if not go_on:
+        raise_problems(f"{report} lists every problem. {remedy}", lines)
+    for found, what in ((lines, "problems"), (notes, "remarks")):
+        if found:
+            print(f"note: {len(found)} {what} are listed in {report}")

@@ -1,0 +1,158 @@
+"""The recipes for VoiceBank-DEMAND and for own data, end to end, on tiny made-up recordings."""
+
+import json
+import re
+import shutil
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+import soundfile
+import yaml
+
+from espnet2_tfckd.datadir import audio_seconds, read_data_dir
+from tests.corpora.vctk_tree import write_tree, zip_folder
+from tests.test_recipes import DISTILLATION, RATE, ROOT, TINY, environment, write_recordings
+
+pytestmark = pytest.mark.recipes
+KNOWN = "si_sdr=10:0.01 stoi=0.95:0.05"  # the tiny corpus is mixed at 10 dB
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """A copy of what the front door needs, with tiny configurations and recordings."""
+    root = tmp_path_factory.mktemp("clone")
+    shutil.copytree(ROOT / "local", root / "local")
+    for name in ("run.sh", "setup.py", "constraints.txt"):
+        shutil.copy(ROOT / name, root / name)
+    (root / "espnet2_tfckd").symlink_to(ROOT / "espnet2_tfckd")
+    for corpus in ("vctk_noisy", "custom"):
+        recipe = root / "egs2" / corpus / "enh1"
+        recipe.mkdir(parents=True)
+        shutil.copy(ROOT / "egs2" / corpus / "enh1" / "run.sh", recipe)
+        shutil.copytree(ROOT / "egs2" / corpus / "enh1" / "local", recipe / "local")
+    for name, content in (("teacher", TINY), ("student", TINY), ("distill", DISTILLATION)):
+        (root / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    write_tree(root / "corpus", seconds=1.2)
+    zip_folder(root / "corpus" / "noisy_testset_wav")
+    write_recordings(root)
+    return root
+
+
+def front_door(root, *options):
+    command = ["./run.sh", "--ngpu", "0", "--nj", "1", "--inference_nj", "1"]
+    command += ["--scoring_protocol", "SI_SDR STOI"]
+    for name in ("teacher", "student", "distill"):
+        command += [f"--{name}_config", f"{name}.yaml"]
+    return subprocess.run(
+        [*command, *options], cwd=root, capture_output=True, text=True, env=environment()
+    )
+
+
+def voicebank(root, *options):
+    """The recipe at the tiny corpus, whose numbers of utterances are those of none."""
+    corpus = ["--corpus", "vctk_noisy", "--corpus_dir", "corpus", "--allow_incomplete", "true"]
+    return front_door(root, *corpus, "--check_values", KNOWN, *options)
+
+
+@pytest.fixture(scope="module")
+def voicebank_run(repository):
+    done = voicebank(repository)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done, repository / "egs2" / "vctk_noisy" / "enh1"
+
+
+class TestVoiceBank:
+    def test_all_models_are_scored_and_the_student_packed(self, voicebank_run):
+        _, recipe = voicebank_run
+        rows = json.loads((recipe / "exp" / "results.json").read_text())
+        assert [row["system"] for row in rows] == [
+            "noisy",
+            "teacher",
+            "student",
+            "student_distill",
+        ]
+        assert all(row["num_utterances"] == 4 for row in rows)
+        [packed] = (recipe / "exp" / "enh_student_distill").glob("*.zip")
+        assert zipfile.is_zipfile(packed)
+
+    def test_deviations_and_known_values_are_shown(self, voicebank_run):
+        done, recipe = voicebank_run
+        assert (
+            "8 usable pairs, the corpus has 11572"
+            in (recipe / "data" / "deviations.txt").read_text()
+        )
+        assert "resampled 4 of 4 utterances from 48000 to 16000 Hz" in done.stdout
+        shown = re.search(r"unprocessed test set \(4 utterances\): SI-SDR ([\d.]+)", done.stdout)
+        assert float(shown[1]) == pytest.approx(10, abs=0.01)
+
+    def test_training_utterances_are_as_long_as_a_chunk_and_test_utterances_as_recorded(
+        self, voicebank_run
+    ):
+        _, recipe = voicebank_run
+        lengths = {
+            name: {
+                round(audio_seconds(str(recipe / entry)), 2)
+                for entry in read_data_dir(recipe / "dump" / "raw" / name).mixture.values()
+            }
+            for name in ("train", "test")
+        }
+        assert lengths == {"train": {2.51}, "test": {1.21, 1.22}}
+
+    def test_unexpected_scores_end_it_before_training(self, repository):
+        done = voicebank(repository, "--check_values", "si_sdr=8.45:0.1", "--stage", "4",
+                         "--expdir", "exp_refused")  # fmt: skip
+        assert done.returncode == 1
+        assert "does not score what it should: SI-SDR" in done.stdout + done.stderr
+        assert "Stage 4 (filter by duration) failed" in done.stderr
+        assert not (repository / "egs2/vctk_noisy/enh1/exp_refused/enh_teacher").exists()
+
+    def test_an_incomplete_corpus_is_refused(self, repository):
+        done = voicebank(repository, "--allow_incomplete", "false", "--expdir", "exp_refused",
+                         "--datadir", "data_refused")  # fmt: skip
+        assert done.returncode == 1
+        assert "--allow_incomplete true" in done.stdout + done.stderr
+        assert "Stage 1 (data preparation) failed" in done.stderr
+
+
+class TestOwnData:
+    def test_pairs_of_folders_become_training_data(self, repository):
+        for name in ("noisy", "clean"):  # the corpus' training part, as own pairs
+            shutil.copytree(
+                repository / "corpus" / f"{name}_trainset_28spk_wav", repository / f"own_{name}"
+            )
+        done = front_door(repository, "--corpus", "custom", "--mixture_dir", "own_noisy",
+                          "--reference_dir", "own_clean", "--stop_stage", "5")  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        recipe = repository / "egs2/custom/enh1"
+        sets = [read_data_dir(recipe / "dump/raw" / name) for name in ("train", "valid", "test")]
+        assert [len(data) for data in sets] == [4, 2, 2]
+        assert (recipe / "exp/enh_stats_16k/train/speech_mix_shape").is_file()
+
+    def test_speech_and_noise_are_mixed_and_formatted(self, repository):
+        speech, noise = repository / "speech" / "train", repository / "noise"
+        for number, take in enumerate(sorted(speech.glob("*/*.wav"))):
+            signal = soundfile.read(take)[0]
+            (speech / f"cid{number}").mkdir()
+            soundfile.write(speech / f"cid{number}" / "take.wav", signal, RATE)
+        done = front_door(repository, "--corpus", "custom", "--speech_dir", str(speech),
+                          "--noise_dir", str(noise), "--snr_range", "0 10", "--stop_stage", "4",
+                          "--datadir", "data_mixed", "--dumpdir", "dump_mixed")  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        data = read_data_dir(repository / "egs2/custom/enh1/dump_mixed/raw/test")
+        assert all(0 <= float(row["snr_db"]) <= 10 for row in data.metadata.values())
+
+    def test_no_data_is_an_error_that_lists_the_options(self, repository):
+        done = front_door(repository, "--corpus", "custom", "--expdir", "exp_refused")
+        assert done.returncode == 1
+        assert "give either --mixture_dir and --reference_dir" in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("corpus", ["vctk_noisy", "custom"])
+def test_help_shows_the_options_of_the_corpus(corpus):
+    done = subprocess.run(
+        ["./run.sh", "--corpus", corpus, "--help"], cwd=Path(ROOT), capture_output=True, text=True
+    )
+    assert done.returncode == 0
+    assert {"vctk_noisy": "--split espnet", "custom": "--on_bad_file error"}[corpus] in done.stdout
