@@ -1,8 +1,7 @@
-"""Stage 6 with a published teacher: from the Hugging Face hub or a zip file to an experiment."""
+"""Published models: from the Hugging Face hub or a zip file to an experiment directory."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import tempfile
@@ -10,7 +9,7 @@ import warnings
 from pathlib import Path
 
 from espnet2_tfckd.checkpoint import load_enhancement_model
-from espnet2_tfckd.cli import atomic_write, run_command
+from espnet2_tfckd.cli import atomic_write
 
 SOURCE = "source.json"  # in the experiment directory: where the model comes from
 
@@ -81,24 +80,3 @@ def _download(model_tag: str) -> dict[str, str]:
             f"{model_tag} could not be fetched from the hub ({type(error).__name__}: {error}): "
             "check its name and the network, or name a packed model's .zip"
         ) from error
-
-
-def get_parser() -> argparse.ArgumentParser:
-    """The command line of this stage."""
-    parser = argparse.ArgumentParser(
-        prog="python -m espnet2_tfckd.stages.fetch_model", description=__doc__
-    )
-    parser.add_argument("--model_tag", required=True, help="id on the hub, or a packed .zip")
-    parser.add_argument("--exp_dir", required=True, help="experiment directory to write")
-    parser.add_argument("--inference_model", default="valid.loss.best.pth", help="checkpoint in it")
-    return parser
-
-
-def main() -> None:
-    """Run the stage from the command line."""
-    args = get_parser().parse_args()
-    print(f"model: {fetch_model(args.model_tag, args.exp_dir, args.inference_model)}")
-
-
-if __name__ == "__main__":
-    run_command(main)

@@ -29,8 +29,10 @@ def build(path: Path, folder: Path):
 
 @pytest.mark.parametrize("path", MODELS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_model_builds_and_enhances(path, tmp_path):
-    model, _ = build(path, tmp_path)
-    (estimate,), *_ = model.eval().forward_enhance(torch.randn(1, 8000), torch.tensor([8000]), {})
+    model, args = build(path, tmp_path)
+    channels = args.separator_conf.get("microphones", 1)
+    mixture = torch.randn(1, 8000, channels) if channels > 1 else torch.randn(1, 8000)
+    (estimate,), *_ = model.eval().forward_enhance(mixture, torch.tensor([8000]), {})
     assert estimate.shape == (1, 8000)
 
 

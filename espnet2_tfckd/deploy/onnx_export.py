@@ -144,8 +144,17 @@ def _check_exportable(model: ESPnetEnhancementModel) -> None:
     if not isinstance(model.separator, DPDCRNSeparator):
         name = type(model.separator).__name__
         raise ValueError(f"only DPDCRN can be exported to ONNX, and this model's is a {name}")
+    if not has_plain_stft(model):
+        raise ValueError(
+            "only models on a centred STFT with a Hann window as long as n_fft and without "
+            "spec_transform_type can be exported to ONNX"
+        )
+
+
+def has_plain_stft(model: ESPnetEnhancementModel) -> bool:
+    """Whether the model is on the STFT that streaming outside of ESPnet knows."""
     stft = getattr(model.encoder, "stft", None)
-    usual = stft is not None and (
+    return stft is not None and (
         stft.win_length in (None, stft.n_fft)
         and stft.window == "hann"
         and stft.center
@@ -153,11 +162,6 @@ def _check_exportable(model: ESPnetEnhancementModel) -> None:
         and stft.onesided
         and getattr(model.encoder, "spec_transform_type", None) in (None, "none")
     )
-    if not usual:
-        raise ValueError(
-            "only models on a centred STFT with a Hann window as long as n_fft and without "
-            "spec_transform_type can be exported to ONNX"
-        )
 
 
 @torch.no_grad()

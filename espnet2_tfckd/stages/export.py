@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from espnet2_tfckd.cli import run_command
-from espnet2_tfckd.stages.load import load_separate_speech, model_files
+from espnet2_tfckd.inference import load_separate_speech, model_files
 
 _CONFIGURATION = ("encoder", "encoder_conf", "separator", "separator_conf", "decoder")
 

@@ -10,7 +10,7 @@ from io import StringIO
 from pathlib import Path
 
 from espnet2_tfckd.cli import atomic_write, run_command
-from espnet2_tfckd.stages.load import model_files
+from espnet2_tfckd.inference import model_files
 
 
 def pack_model(

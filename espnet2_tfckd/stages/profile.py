@@ -131,7 +131,7 @@ def get_parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Run the measurement from the command line."""
     args = get_parser().parse_args()
-    from espnet2_tfckd.stages.load import load_separate_speech
+    from espnet2_tfckd.inference import load_separate_speech
 
     separate_speech = load_separate_speech(args.exp_dir, args.inference_model)
     path = Path(args.exp_dir) / "profile.json"

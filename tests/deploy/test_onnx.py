@@ -9,8 +9,6 @@ import sys
 import numpy as np
 import pytest
 import soundfile
-import torch
-import yaml
 
 from espnet2_tfckd.deploy import onnx_export
 from espnet2_tfckd.deploy.onnx_export import export_onnx
@@ -18,41 +16,15 @@ from espnet2_tfckd.stages.export import export_model
 
 CHECKPOINT = "valid.loss.best.pth"
 STFT = {"n_fft": 128, "hop_length": 64}
-LOSS = {"name": "si_snr", "conf": {}, "wrapper": "fixed_order", "wrapper_conf": {"weight": 1}}
 
 
-def make_experiment(folder, separator="dpdcrn", encoder_conf=STFT, **separator_conf):
-    """Directory of an untrained model."""
-    from espnet2_tfckd.task import EnhancementTask
-
-    config = {
-        "encoder": "stft",
-        "encoder_conf": encoder_conf,
-        "decoder": "stft",
-        "decoder_conf": STFT,
-        "separator": separator,
-        "separator_conf": separator_conf,
-        "criterions": [LOSS],
-        "sample_rate": 16000,
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "train.yaml").write_text(yaml.safe_dump(config))
-    arguments = ["--config", str(folder / "train.yaml"), "--output_dir", str(folder)]
-    args = EnhancementTask.get_parser().parse_args(arguments)
-    torch.manual_seed(0)
-    model = EnhancementTask.build_model(args)
-    torch.save(model.state_dict(), folder / CHECKPOINT)
-    (folder / "config.yaml").write_text(yaml.safe_dump(vars(args)))
-    return folder
-
-
-@pytest.fixture(scope="module")
-def causal(tmp_path_factory):
+@pytest.fixture
+def causal(causal_exp, causal_onnx):
     """Experiment and export of a causal network."""
-    folder = tmp_path_factory.mktemp("causal")
-    exp_dir = make_experiment(folder / "exp", channels=8, heads=2, causal=True, attention_window=5)
-    export_model(exp_dir, CHECKPOINT, folder / "onnx", license="CC-BY-4.0")
-    return exp_dir, folder / "onnx"
+    return causal_exp, causal_onnx
+
+
+CHECKPOINT = "valid.loss.best.pth"
 
 
 def run_example(folder, mixture, tmp_path, *options):
@@ -100,7 +72,7 @@ def test_meta_says_what_a_runtime_needs_to_know(causal):
         assert 0 <= model["max_difference"] < 1e-4
 
 
-def test_a_network_that_looks_ahead_has_an_offline_model_only(tmp_path):
+def test_a_network_that_looks_ahead_has_an_offline_model_only(tmp_path, make_experiment):
     exp_dir = make_experiment(tmp_path / "exp", channels=8, heads=2, microphones=2)
     meta = export_model(exp_dir, CHECKPOINT, tmp_path / "onnx")
     assert list(meta["models"]) == ["offline"] and meta["latency_ms"] is None
@@ -122,8 +94,8 @@ def test_an_export_that_differs_from_torch_is_refused_and_leaves_nothing(
     assert not list((tmp_path / "onnx").iterdir())
 
 
-def test_other_networks_and_other_transforms_are_refused(tmp_path):
-    from espnet2_tfckd.stages.load import load_separate_speech
+def test_other_networks_and_other_transforms_are_refused(tmp_path, make_experiment):
+    from espnet2_tfckd.inference import load_separate_speech
 
     rnn = make_experiment(tmp_path / "rnn", separator="rnn", num_spk=1, unit=8, layer=1)
     with pytest.raises(ValueError, match="only DPDCRN can be exported.*RNNSeparator"):

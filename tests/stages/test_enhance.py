@@ -11,9 +11,9 @@ import soundfile
 import torch
 
 from espnet2_tfckd.datadir import read_data_dir
+from espnet2_tfckd.inference import load_separate_speech
 from espnet2_tfckd.scoring.audio import read_scp
 from espnet2_tfckd.stages.enhance import Inference, enhance
-from espnet2_tfckd.stages.load import load_separate_speech
 
 CHECKPOINT = "valid.loss.best.pth"
 

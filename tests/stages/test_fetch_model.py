@@ -2,7 +2,7 @@
 
 import pytest
 
-from espnet2_tfckd.stages.fetch_model import fetch_model
+from espnet2_tfckd.published import fetch_model
 from espnet2_tfckd.stages.pack import pack_model
 
 CHECKPOINT = "valid.loss.best.pth"

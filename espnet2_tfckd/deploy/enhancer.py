@@ -1,0 +1,205 @@
+"""Trained models of every form behind one interface: from mixture to estimate, block by block."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from espnet2_tfckd.deploy.signals import Blocks, enhanced_frames, enhanced_windows
+
+CACHE = Path.home() / ".cache" / "espnet2_tfckd"
+CHECKPOINT = "valid.loss.best.pth"
+_FRAMES_PER_STEP = 250
+_WINDOW_SECONDS, _OVERLAP_SECONDS = 30, 1
+
+
+class Enhancer(ABC):
+    """A model that enhances signals of any length in bounded memory.
+
+    Attributes:
+        sample_rate: In Hz.
+        microphones: Channels of the mixture.
+        causal: Whether no frame depends on later ones.
+    """
+
+    sample_rate: int
+    microphones: int
+    causal: bool
+
+    @abstractmethod
+    def enhance(self, blocks: Iterable[np.ndarray]) -> Blocks:
+        """Enhance a signal.
+
+        Args:
+            blocks: The mixture, each block (samples, microphones), float32.
+
+        Yields:
+            The estimate, (samples,); as many samples in all.
+        """
+
+
+class TorchEnhancer(Enhancer):
+    """An ESPnet enhancement model.
+
+    A causal DPDCRN is handed frames and remembers; other models are handed windows of 30 s that
+    fade into each other over 1 s, signals of up to 45 s whole.
+
+    Args:
+        exp_dir: Experiment directory.
+        inference_model: Name of the checkpoint in it.
+        device: As for torch.
+        streaming: Take one frame at a time, as a live signal comes; the result is the same.
+
+    Raises:
+        ValueError: ``streaming`` with a model that looks ahead.
+    """
+
+    def __init__(
+        self,
+        exp_dir: str | Path,
+        inference_model: str = CHECKPOINT,
+        device: str = "cpu",
+        streaming: bool = False,
+    ):
+        from espnet2_tfckd.deploy.onnx_export import has_plain_stft
+        from espnet2_tfckd.inference import load_separate_speech
+
+        self._separate_speech = load_separate_speech(exp_dir, inference_model, device)
+        self.model = self._separate_speech.enh_model
+        separator = self.model.separator
+        args = self._separate_speech.enh_train_args
+        self.sample_rate = int(getattr(args, "sample_rate", None) or 16000)
+        self.microphones = getattr(separator, "microphones", getattr(separator, "n_imics", 1))
+        self.causal = getattr(separator, "causal", False) and has_plain_stft(self.model)
+        if streaming and not self.causal:
+            raise ValueError(
+                f"{exp_dir} looks ahead and cannot be run frame by frame: leave --streaming out, "
+                "or train a model with separator_conf.causal: true"
+            )
+        self._frames_per_step = 1 if streaming else _FRAMES_PER_STEP
+
+    def enhance(self, blocks: Iterable[np.ndarray]) -> Blocks:
+        if not self.causal:
+            rate = self.sample_rate
+            return enhanced_windows(
+                blocks,
+                self.microphones,
+                self._enhance_window,
+                _WINDOW_SECONDS * rate,
+                _OVERLAP_SECONDS * rate,
+            )
+        stft = self.model.encoder.stft
+        return enhanced_frames(
+            blocks,
+            self.microphones,
+            _Steps(self.model.separator, self._separate_speech.device),
+            stft.n_fft,
+            stft.hop_length,
+            self._frames_per_step,
+        )
+
+    def _enhance_window(self, window: np.ndarray) -> np.ndarray:
+        mixture = window[None] if self.microphones > 1 else window[None, :, 0]
+        return self._separate_speech(mixture, fs=self.sample_rate)[0][0]
+
+
+class _Steps:
+    """A causal separator with its states, from spectra (T, M, F) to the estimate's (T, F)."""
+
+    def __init__(self, separator, device: str):
+        self.separator, self.device, self.states = separator, device, None
+
+    def __call__(self, spectrum: np.ndarray) -> np.ndarray:
+        import torch
+
+        frames = torch.from_numpy(spectrum.astype(np.complex64))[None].to(self.device)
+        with torch.inference_mode():
+            (estimate,), self.states, _ = self.separator.forward_streaming(frames, self.states)
+        return estimate[0].cpu().numpy()
+
+
+class OnnxEnhancer(Enhancer):
+    """An exported model; one that looks ahead is handed windows as in :class:`TorchEnhancer`.
+
+    Args:
+        folder: Folder of stage 12.
+        streaming: Insist on taking one frame at a time.
+
+    Raises:
+        ValueError: ``streaming`` with a model that looks ahead.
+    """
+
+    def __init__(self, folder: str | Path, streaming: bool = False):
+        self._folder = Path(folder)
+        self.meta = json.loads((self._folder / "meta.json").read_text(encoding="utf-8"))
+        self.sample_rate, self.microphones = self.meta["sample_rate"], self.meta["microphones"]
+        self.causal = "streaming" in self.meta["models"]
+        if streaming and not self.causal:
+            raise ValueError(f"{folder} holds no streaming model: leave --streaming out")
+
+    def enhance(self, blocks: Iterable[np.ndarray]) -> Blocks:
+        from espnet2_tfckd.deploy.onnx_enhance import Enhancer as Session
+
+        session = Session(self._folder)
+        if not self.causal:
+            rate = self.sample_rate
+            return enhanced_windows(
+                blocks,
+                self.microphones,
+                session.enhance,
+                _WINDOW_SECONDS * rate,
+                _OVERLAP_SECONDS * rate,
+            )
+        return enhanced_frames(
+            blocks, self.microphones, session.step, self.meta["n_fft"], self.meta["hop_length"], 1
+        )
+
+
+def load_enhancer(model: str, device: str = "cpu", streaming: bool = False) -> Enhancer:
+    """Load a model by whatever names it.
+
+    Args:
+        model: Experiment directory, folder of an ONNX export, packed ``.zip``, or id on the hub.
+        device: As for torch.
+        streaming: Take one frame at a time.
+
+    Raises:
+        FileNotFoundError: There is no such file or folder.
+        ValueError: It holds no model, or one that cannot stream if that is asked for.
+        ConnectionError: The hub cannot be reached or has no such model.
+    """
+    folder = model_folder(model)
+    if (folder / "meta.json").is_file():
+        return OnnxEnhancer(folder, streaming)
+    return TorchEnhancer(folder, CHECKPOINT, device, streaming)
+
+
+def model_folder(model: str) -> Path:
+    """Folder of a model, after fetching and unpacking it if it is published or packed.
+
+    Raises:
+        As :func:`load_enhancer`.
+    """
+    folder = Path(model)
+    if folder.is_dir():
+        if not any((folder / name).is_file() for name in ("meta.json", "config.yaml")):
+            raise ValueError(
+                f"{model} holds no model: neither config.yaml of an experiment nor meta.json of an "
+                "ONNX export"
+            )
+        return folder
+    if folder.suffix != ".zip" and (model.count("/") != 1 or model.startswith((".", "/"))):
+        raise FileNotFoundError(
+            f"{model} is not there: name an experiment directory, the folder of an ONNX export, a "
+            "packed .zip, or <user>/<model> on the hub"
+        )
+    from espnet2_tfckd.published import fetch_model
+
+    identity = str(folder.resolve()) if folder.suffix == ".zip" else model
+    name = f"{folder.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
+    return fetch_model(model, CACHE / name, CHECKPOINT)

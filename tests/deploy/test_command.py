@@ -1,0 +1,188 @@
+"""The command espnet2-tfckd: any audio, any form of model, bounded memory, errors by name."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+
+from espnet2_tfckd.deploy import command, enhancer
+from espnet2_tfckd.deploy.enhancer import TorchEnhancer, load_enhancer
+
+CHECKPOINT = "valid.loss.best.pth"
+
+
+def noise(samples, channels=1, seed=0):
+    signal = 0.1 * np.random.default_rng(seed).standard_normal((samples, channels))
+    return signal.astype(np.float32)
+
+
+@pytest.fixture
+def noisy(tmp_path):
+    """Two files below a folder."""
+    folder = tmp_path / "noisy"
+    (folder / "deep").mkdir(parents=True)
+    soundfile.write(folder / "a.wav", noise(5000), 16000, "FLOAT")
+    soundfile.write(folder / "deep" / "b.flac", noise(6000, seed=1), 16000)
+    return folder
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, "argv", ["espnet2-tfckd", *map(str, arguments)])
+    command.main()
+
+
+def at_once(exp_dir, signal):
+    from espnet2.bin.enh_inference import SeparateSpeech
+
+    return SeparateSpeech(exp_dir / "config.yaml", exp_dir / CHECKPOINT)(signal.T, fs=16000)[0][0]
+
+
+@pytest.mark.parametrize("options", [[], ["--streaming"]])
+def test_a_causal_model_gives_what_espnet_gives_at_once(
+    options, noisy, causal_exp, tmp_path, monkeypatch
+):
+    output = tmp_path / "out.wav"
+    run(monkeypatch, "enhance", noisy / "a.wav", "--model", causal_exp, "-o", output, *options)
+    estimate, rate = soundfile.read(output, dtype="float32")
+    assert rate == 16000 and soundfile.info(output).subtype == "FLOAT"
+    np.testing.assert_allclose(estimate, at_once(causal_exp, noise(5000)), atol=1e-5)
+
+
+def test_a_model_that_looks_ahead_gives_what_espnet_gives(
+    noisy, offline_exp, tmp_path, monkeypatch
+):
+    output = tmp_path / "out.wav"
+    run(monkeypatch, "enhance", noisy / "a.wav", "--model", offline_exp, "-o", output)
+    estimate, _ = soundfile.read(output, dtype="float32")
+    np.testing.assert_allclose(estimate, at_once(offline_exp, noise(5000)), atol=1e-5)
+
+
+def test_long_audio_of_a_causal_model_has_no_seams(causal_exp, monkeypatch):
+    """Handed over a few frames and a few samples at a time, the result stays the same."""
+    monkeypatch.setattr(enhancer, "_FRAMES_PER_STEP", 3)
+    signal = noise(20_000)
+    model = TorchEnhancer(causal_exp)
+    blocks = (signal[start : start + 777] for start in range(0, len(signal), 777))
+    estimate = np.concatenate(list(model.enhance(blocks)))
+    np.testing.assert_allclose(estimate, at_once(causal_exp, signal), atol=1e-5)
+
+
+def test_long_audio_of_other_models_is_enhanced_in_windows(offline_exp, monkeypatch):
+    monkeypatch.setattr(enhancer, "_WINDOW_SECONDS", 2)
+    signal = noise(5 * 16000)
+    model = TorchEnhancer(offline_exp)
+    longest = []
+    whole = model._enhance_window
+    monkeypatch.setattr(model, "_enhance_window", lambda w: longest.append(len(w)) or whole(w))
+    estimate = np.concatenate(list(model.enhance([signal])))
+    assert len(estimate) == len(signal) and max(longest) <= 3 * 16000
+    np.testing.assert_allclose(
+        estimate[:16000], at_once(offline_exp, signal[:32000])[:16000], atol=1e-5
+    )
+
+
+def test_folders_keep_their_shape_and_several_files_run_at_a_time(
+    noisy, causal_onnx, tmp_path, monkeypatch
+):
+    output = tmp_path / "out"
+    run(monkeypatch, "enhance", noisy, "--model", causal_onnx, "-o", output, "--nj", 2)
+    assert sorted(str(p.relative_to(output)) for p in output.rglob("*.*")) == [
+        "a.wav",
+        "deep/b.flac",
+    ]
+    assert soundfile.info(output / "deep" / "b.flac").frames == 6000
+
+
+def test_other_rates_and_channels_are_brought_to_the_models_with_a_message(
+    causal_onnx, tmp_path, monkeypatch, capsys
+):
+    soundfile.write(tmp_path / "in.wav", noise(48000, 2), 48000)
+    output = tmp_path / "out.wav"
+    run(monkeypatch, "enhance", tmp_path / "in.wav", "--model", causal_onnx, "-o", output)
+    info, said = soundfile.info(output), capsys.readouterr().err
+    assert (info.frames, info.samplerate, info.channels) == (16000, 16000, 1)
+    assert "48000 Hz, resampled" in said and "2 channels, of which channel 0 is taken" in said
+
+
+def test_the_level_is_kept(causal_onnx):
+    """Twice as loud in, not brought to the same peak out."""
+    model = load_enhancer(str(causal_onnx))
+    quiet, loud = (np.concatenate(list(model.enhance([g * noise(5000)]))) for g in (0.01, 1))
+    assert 5 < np.abs(loud).max() / np.abs(quiet).max() < 500
+
+
+def test_standard_input_goes_to_standard_output(causal_onnx):
+    wav = io.BytesIO()
+    soundfile.write(wav, noise(5000), 16000, "FLOAT", format="wav")
+    call = [sys.executable, "-m", "espnet2_tfckd", "enhance", "-", "-o", "-", "--model"]
+    done = subprocess.run([*call, str(causal_onnx)], input=wav.getvalue(), capture_output=True)
+    assert done.returncode == 0, done.stderr
+    estimate, rate = soundfile.read(io.BytesIO(done.stdout), dtype="float32")
+    assert rate == 16000 and len(estimate) == 5000
+
+
+def test_files_that_fail_are_named_and_the_others_are_enhanced(
+    noisy, causal_onnx, tmp_path, monkeypatch, capsys
+):
+    (noisy / "broken.wav").write_bytes(b"RIFF not really")
+    soundfile.write(noisy / "empty.wav", noise(0), 16000)
+    soundfile.write(noisy / "nan.wav", np.full(5000, np.nan, np.float32), 16000, "FLOAT")
+    soundfile.write(noisy / "short.wav", noise(10), 16000)
+    output = tmp_path / "out"
+    with pytest.raises(SystemExit) as end:
+        run(monkeypatch, "enhance", noisy, "--model", causal_onnx, "-o", output)
+    said = capsys.readouterr().err
+    assert end.value.code == 1 and "4 of 6 files could not be enhanced" in said
+    for name, fault in (
+        ("empty", "is empty"),
+        ("nan", "not a number"),
+        ("short", "has 10 samples"),
+    ):
+        assert f"{name}.wav: " in said and fault in said
+    assert "broken.wav" in said
+    assert sorted(p.name for p in output.rglob("*.*")) == ["a.wav", "b.flac"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["missing.wav", "-o", "out.wav"], "missing.wav is not there"),
+        (["{noisy}", "-o", "-"], "several files cannot go to one"),
+        (["{noisy}/a.wav", "-o", "out.wav", "--streaming"], "looks ahead"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(
+    arguments, message, noisy, offline_exp, monkeypatch, capsys
+):
+    arguments = [argument.replace("{noisy}", str(noisy)) for argument in arguments]
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "enhance", *arguments, "--model", offline_exp)
+    assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("model", ["nowhere", "./no/model", "{noisy}"])
+def test_what_is_no_model_is_refused_by_name(model, noisy):
+    model = model.replace("{noisy}", str(noisy))
+    with pytest.raises((FileNotFoundError, ValueError), match=model):
+        load_enhancer(model)
+
+
+def test_a_packed_model_is_unpacked_and_used(causal_exp, tmp_path, monkeypatch):
+    from espnet2_tfckd.stages.pack import pack_model
+
+    monkeypatch.setattr(enhancer, "CACHE", tmp_path / "cache")
+    packed = pack_model(causal_exp, CHECKPOINT, tmp_path / "packed.zip")
+    model = load_enhancer(str(packed))
+    assert model.causal and model.sample_rate == 16000
+
+
+def test_info_tells_what_a_model_is(causal_exp, causal_onnx, monkeypatch, capsys):
+    for model, form in ((causal_exp, "separator DPDCRNSeparator"), (causal_onnx, "ONNX")):
+        run(monkeypatch, "info", model)
+        said = capsys.readouterr().out
+        assert form in said and "16000 Hz" in said and "algorithmic latency      8 ms" in said
