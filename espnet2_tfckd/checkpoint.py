@@ -21,6 +21,7 @@ _DISTILLATION_OPTIONS = (
     "distiller",
     "distiller_conf",
     "distill_weight",
+    "distill_updates",
     "student_features",
     "teacher_config",
     "teacher_features",

@@ -29,13 +29,15 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
         teacher: A trained enhancement model.
         distiller: The distillation loss.
         distill_weight: Weight of the distillation loss beside the enhancement loss.
+        distill_updates: Training batches over which that weight falls to 0, in a straight line; 0:
+            it stays.
         student_tap: Where the student's features are; needed where its separator does not hand
             them out itself, as DPDCRN does.
         teacher_tap: The same of the teacher.
         kwargs: Those of :class:`ESPnetEnhancementModel`, for the student.
 
     Raises:
-        ValueError: The weight is negative, or the two models normalise the mixture differently.
+        ValueError: Weight or updates are negative, or the two models normalise the mixture differently.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
         teacher: ESPnetEnhancementModel,
         distiller: AbsDistiller,
         distill_weight: float = 1.0,
+        distill_updates: int = 0,
         student_tap: FeatureTap | None = None,
         teacher_tap: FeatureTap | None = None,
         **kwargs,
@@ -51,7 +54,9 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
         super().__init__(**kwargs)
         if distill_weight < 0:
             raise ValueError(f"distill_weight must not be negative, but is {distill_weight}")
-        self.distill_weight = distill_weight
+        if distill_updates < 0:
+            raise ValueError(f"distill_updates must not be negative, but is {distill_updates}")
+        self.distill_weight, self.distill_updates = distill_weight, distill_updates
         self.student_tap, self.teacher_tap = student_tap, teacher_tap
         for option in ("normalize_variance", "normalize_variance_per_ch"):
             if getattr(teacher, option) != getattr(self, option):
@@ -102,10 +107,11 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
         with torch.no_grad():
             reference, _ = self.encoder(speech_ref[0], speech_lengths)
         student, teacher = (replace(inputs, reference=reference) for inputs in distill)
+        self.distiller.updates += 1
         with torch.autocast(loss.device.type, enabled=False):
             kd_loss, kd_stats = self.distiller(student, teacher)
         enhancement_loss = loss
-        loss = self.distiller.enhancement_weight * loss + self.distill_weight * kd_loss
+        loss = self.distiller.enhancement_weight * loss + self.present_weight() * kd_loss
         parts = {
             "loss": loss.detach(),
             "enh_loss": enhancement_loss.detach(),
@@ -114,6 +120,13 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
         }
         stats |= force_gatherable(parts, loss.device)
         return loss, stats, weight, perm
+
+    def present_weight(self) -> float:
+        """Weight of the distillation loss at the present update."""
+        if not self.distill_updates:
+            return self.distill_weight
+        left = 1 - (int(self.distiller.updates) - 1) / self.distill_updates
+        return self.distill_weight * max(0.0, left)
 
 
 def with_features(

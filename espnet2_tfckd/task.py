@@ -94,6 +94,12 @@ class EnhancementKDTask(EnhancementTask):
             default=1.0,
             help="Weight of the distillation loss beside the enhancement loss",
         )
+        group.add_argument(
+            "--distill_updates",
+            type=int,
+            default=0,
+            help="Updates over which that weight falls to 0 in a straight line; 0: it stays",
+        )
 
     @classmethod
     def build_model(cls, args: argparse.Namespace) -> ESPnetEnhancementModel:
@@ -126,6 +132,7 @@ class EnhancementKDTask(EnhancementTask):
             teacher=teacher,
             distiller=distiller,
             distill_weight=args.distill_weight,
+            distill_updates=args.distill_updates,
             student_tap=student_tap,
             teacher_tap=teacher_tap,
             encoder=student.encoder,

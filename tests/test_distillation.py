@@ -121,6 +121,13 @@ def test_each_loss_has_its_weight(tmp_path, teacher_files):
     torch.testing.assert_close(stats["loss"], stats["enh_loss"] + 0.25 * stats["kd_loss"])
 
 
+def test_the_weight_may_fall_to_nothing(tmp_path, teacher_files):
+    model = build(tmp_path / "kd", teacher_files, distill_weight=0.5, distill_updates=2).train()
+    for weight in (0.5, 0.25, 0.0, 0.0):
+        _, stats, _ = model(**batch())
+        torch.testing.assert_close(stats["loss"], stats["enh_loss"] + weight * stats["kd_loss"])
+
+
 def test_a_scheme_may_put_off_the_enhancement_loss(tmp_path, teacher_files):
     scheme = {"distiller": "two_step", "distiller_conf": {"first_updates": 1}}
     model = build(tmp_path / "kd", teacher_files, **scheme).train()
@@ -225,6 +232,7 @@ def test_a_damaged_teacher_checkpoint_is_refused_by_name(tmp_path, teacher_files
         ({"encoder_conf": {"n_fft": 64, "hop_length": 16}}, "same encoder_conf.hop_length"),
         ({"separator": "rnn", "separator_conf": {"num_spk": 1}}, "RNNSeparator offers no feature"),
         ({"distill_weight": -1.0}, "distill_weight must not be negative"),
+        ({"distill_updates": -1}, "distill_updates must not be negative"),
         ({"model_conf": {"normalize_variance": True}}, "normalize_variance differs"),
     ],
 )

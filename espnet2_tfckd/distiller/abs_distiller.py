@@ -50,6 +50,10 @@ class AbsDistiller(nn.Module, ABC):
 
     where the shapes give (C, F) of every layer, by set, and ``frames`` and ``batch_size`` are those
     of a training batch.
+
+    Attributes:
+        updates: Training batches so far, the present one included; counted by who calls the scheme,
+            and kept in checkpoints.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class AbsDistiller(nn.Module, ABC):
         batch_size: int,
     ):
         super().__init__()
+        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
 
     @property
     def enhancement_weight(self) -> float:

@@ -12,48 +12,6 @@ from espnet2_tfckd.distiller.pairing import mean_of_pairs, review_pairs, to_comm
 _LEVELS = (4, 2, 1)  # frames and bins of the averaged maps
 
 
-class ReviewKDDistiller(AbsDistiller):
-    """Hierarchical context loss between fused student layers and the teacher's layers.
-
-    Student layers are fused from the output back to the input; at each, the fused map is compared
-    with the teacher layer of equal depth, see :func:`pair_layers`, and the losses are averaged.
-
-    Args:
-        student_shapes: (C, F) of every student layer, by set.
-        teacher_shapes: The same of the teacher.
-        frames: Frames of a training batch.
-        batch_size: Utterances of a training batch, at most.
-        fusion_channels: Width in which layers are fused; by default the teacher's widest layer.
-
-    References:
-        arXiv 2104.09044. Layers of encoder, bottleneck and decoder take the place of an image
-        classifier's stages; the published code sums where pairs are averaged here. For the fusion
-        see :class:`CascadeFusion`. Its default width is that of a student of 64 channels, as the
-        paper takes the width of the student's last stage.
-    """
-
-    def __init__(
-        self,
-        student_shapes: FeatureShapes,
-        teacher_shapes: FeatureShapes,
-        frames: int,
-        batch_size: int,
-        fusion_channels: int | None = None,
-    ):
-        super().__init__(student_shapes, teacher_shapes, frames, batch_size)
-        width = fusion_channels or widest_layer(teacher_shapes)
-        self.fusion = CascadeFusion(review_pairs(student_shapes, teacher_shapes), width)
-
-    def forward(
-        self, student: DistillInputs, teacher: DistillInputs
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """See :meth:`AbsDistiller.forward`; logs the loss of every student layer."""
-        pairs = self.fusion(review_pairs(student.feature_sets, teacher.detach().feature_sets))
-        return mean_of_pairs(
-            {name: hierarchical_context_loss(*pair) for name, pair in pairs.items()}
-        )
-
-
 def hierarchical_context_loss(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """Mean squared error of maps and of their averages on ever coarser grids.
 
@@ -73,3 +31,44 @@ def hierarchical_context_loss(student: torch.Tensor, teacher: torch.Tensor) -> t
             total += weight
             loss = loss + weight * F.adaptive_avg_pool2d(error, level).square().mean()
     return loss / total
+
+
+class ReviewKDDistiller(AbsDistiller):
+    """Hierarchical context loss between fused student layers and the teacher's layers.
+
+    Student layers are fused from the output back to the input; at each, the fused map is compared
+    with the teacher layer of equal depth, see :func:`pair_layers`, and the losses are averaged.
+
+    Args:
+        student_shapes: (C, F) of every student layer, by set.
+        teacher_shapes: The same of the teacher.
+        frames: Frames of a training batch.
+        batch_size: Utterances of a training batch, at most.
+        fusion_channels: Width in which layers are fused; by default the teacher's widest layer.
+
+    References:
+        arXiv 2104.09044. Layers of encoder, bottleneck and decoder take the place of an image
+        classifier's stages; the published code sums where pairs are averaged here. For the fusion
+        see :class:`CascadeFusion`.
+    """
+
+    distance = staticmethod(hierarchical_context_loss)
+
+    def __init__(
+        self,
+        student_shapes: FeatureShapes,
+        teacher_shapes: FeatureShapes,
+        frames: int,
+        batch_size: int,
+        fusion_channels: int | None = None,
+    ):
+        super().__init__(student_shapes, teacher_shapes, frames, batch_size)
+        width = fusion_channels or widest_layer(teacher_shapes)
+        self.fusion = CascadeFusion(review_pairs(student_shapes, teacher_shapes), width)
+
+    def forward(
+        self, student: DistillInputs, teacher: DistillInputs
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """See :meth:`AbsDistiller.forward`; logs the loss of every student layer."""
+        pairs = self.fusion(review_pairs(student.feature_sets, teacher.detach().feature_sets))
+        return mean_of_pairs({name: self.distance(*pair) for name, pair in pairs.items()})

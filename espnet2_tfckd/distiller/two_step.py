@@ -22,8 +22,7 @@ class TwoStepDistiller(AbsDistiller):
         teacher_shapes: The same of the teacher.
         frames: Frames of a training batch.
         batch_size: Utterances of a training batch, at most.
-        first_updates: Training batches of the first step. Those seen so far are counted in a
-            buffer, so that a resumed training goes on where it was.
+        first_updates: Training batches of the first step.
 
     Raises:
         ValueError: ``first_updates`` is below 1.
@@ -47,19 +46,16 @@ class TwoStepDistiller(AbsDistiller):
         if first_updates < 1:
             raise ValueError(f"first_updates must be at least 1, but is {first_updates}")
         self.first_updates = first_updates
-        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
 
     @property
     def enhancement_weight(self) -> float:
-        """0 in the first step, 1 in the second; that of the batch which ``forward`` saw last."""
+        """0 in the first step, 1 in the second."""
         return float(self.updates > self.first_updates)
 
     def forward(
         self, student: DistillInputs, teacher: DistillInputs
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """See :meth:`AbsDistiller.forward`; in training, every call counts as one update."""
-        if self.training:
-            self.updates += 1
+        """See :meth:`AbsDistiller.forward`; nothing is logged in the second step."""
         if self.enhancement_weight:
             return student.waveform.new_zeros(()), {}
         pairs = pair_layers(student.feature_sets, teacher.detach().feature_sets)
