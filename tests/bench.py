@@ -1,9 +1,9 @@
 """``make bench``: what training steps and distillation losses cost, on one thread.
 
-Two measurements: networks and I2SRF-TFCKD beside their literal transcriptions, and the loss of
-every scheme beside the own training step of the student. What is compared is timed in turn, pair by
-pair in one run, so that the ratios hold on a machine whose speed drifts. Peak memory is that of a
-process of its own.
+Three measurements: networks and I2SRF-TFCKD beside their literal transcriptions; the loss of every
+scheme beside the own training step of the student; a frame of the exported streaming student. What
+is compared is timed in turn, pair by pair in one run, so that the ratios hold on a machine whose
+speed drifts. Peak memory is that of a process of its own.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import platform
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -68,7 +69,8 @@ def distillation_step(config: Path, literal: bool = False):
     return lambda: oracle(student, teacher).backward()
 
 
-CONF = Path(__file__).parent.parent / "conf"
+ROOT = Path(__file__).parent.parent
+CONF = ROOT / "conf"
 CONFIGURATIONS = {
     path.stem.removeprefix("distill_"): path
     for path in [CONF / "distill_i2srf_tfckd.yaml", *sorted(CONF.glob("tuning/distill_*.yaml"))]
@@ -191,6 +193,55 @@ def report_distillations(runs: int, names: list[str]) -> list[dict]:
     return rows
 
 
+def measure_streaming(channels: int, heads: int, minutes: float) -> dict:
+    """A causal student of one block, exported: milliseconds a frame of 16 ms in onnxruntime."""
+    import numpy as np
+
+    from espnet2_tfckd.deploy.onnx_enhance import Enhancer
+    from espnet2_tfckd.deploy.onnx_export import export_onnx
+    from espnet2_tfckd.task import EnhancementTask
+
+    config = ROOT / "egs2/mini/enh1/conf/tuning/student_causal.yaml"
+    sizes = ["--separator_conf", f"channels={channels}", "--separator_conf", f"heads={heads}"]
+    parser = EnhancementTask.get_parser()
+    args = parser.parse_args(["--config", str(config), "--output_dir", ".", *sizes])
+    model = EnhancementTask.build_model(args)
+    rng = np.random.default_rng(0)
+    with tempfile.TemporaryDirectory() as folder:
+        meta = export_onnx(model, folder, 16000)
+        enhancer = Enhancer(folder)
+        milliseconds = []
+        for _ in range(int(minutes * 60 * 16000 / 256)):
+            frame = rng.standard_normal((1, 1, BINS)) + 1j * rng.standard_normal((1, 1, BINS))
+            start = time.perf_counter()
+            enhancer.step(frame)
+            milliseconds.append(1000 * (time.perf_counter() - start))
+    return {
+        "channels": channels,
+        "num_params": meta["num_params"],
+        "frames": len(milliseconds),
+        "median_ms": statistics.median(milliseconds),
+        "p99_ms": float(np.percentile(milliseconds, 99)),
+        "latency_ms": meta["latency_ms"],
+        "max_difference": meta["models"]["streaming"]["max_difference"],
+    }
+
+
+def report_streaming(minutes: float) -> list[dict]:
+    print(f"\n| a frame of 16 ms, {minutes:g} min of audio | median ms | 99 % ms | parameters |")
+    print("| --- | --- | --- | --- |")
+    rows = []
+    for channels, heads in ((64, 4), (16, 1)):
+        row = measure_streaming(channels, heads, minutes)
+        rows.append(row)
+        print(
+            f"| causal student, C={channels}, N=1 | {row['median_ms']:.2f} | {row['p99_ms']:.2f} | "
+            f"{row['num_params']:,} |",
+            flush=True,
+        )
+    return rows
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=5, help="counted pairs of each case")
@@ -201,6 +252,7 @@ def main() -> None:
         default=list(CONFIGURATIONS),
         help="losses to compare with the student's step (default: all of conf/)",
     )
+    parser.add_argument("--minutes", type=float, default=10, help="audio of the streaming case")
     parser.add_argument("--output", type=Path, default=Path("bench.json"))
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     parser.add_argument("--literal", action="store_true", help=argparse.SUPPRESS)
@@ -216,6 +268,7 @@ def main() -> None:
             "torch": torch.__version__,
         },
         "transcribed": report_transcribed(arguments.runs),
+        "streaming": report_streaming(arguments.minutes),
         "distillations": report_distillations(arguments.runs, arguments.distillations),
     }
     arguments.output.write_text(json.dumps(results, indent=2) + "\n")

@@ -1,17 +1,18 @@
 #!/usr/bin/env bash
-# Does distillation improve the student? All arms of conf/experiment.yaml, resumable. Options: --help
+# Does distillation improve the student? All arms of an experiment, resumable. Options: --help
 set -euo pipefail
 cd "$(dirname "$0")"
 . ../../../local/parse_options.sh
 
 options="
-arms=           only these arms of conf/experiment.yaml: 'none i2srf_tfckd' (default: all)
+config=conf/experiment.yaml  the experiment; jobs go to exp/<its name>
+arms=           only these of its arms: 'none i2srf_tfckd' (default: all)
 seeds=          only these seeds: '1 2' (default: all)
 time_limit=     minutes after which no job is started any more; the same command goes on
 nj=$(nproc)            jobs at a time, one thread each
 teacher_exp=    experiment directory of a trained teacher (default: train one)
 keep_audio=false  keep the enhanced audio of every run
-results=results  where experiment.{json,md,png} and utterances.csv go
+results=results  folder of experiment.{json,md,png} and utterances.csv
 recipe_opts=    more options for ./run.sh, which prepares the data"
 declare_options "$options"
 parse_options "$options" "$@"
@@ -30,9 +31,8 @@ eval "recipe_opts=($recipe_opts)"
     --local_data_opts "--corpus_dir downloads/experiment $packages" "${recipe_opts[@]}"
 
 . ../../../local/path.sh
-flags=(--arms "$arms" --seeds "$seeds" --nj "$nj" --results "$results")
+flags=(--config "$config" --expdir "exp/$(basename "${config%.yaml}")" --arms "$arms" --seeds "$seeds" --nj "$nj" --results "$results")
 [ -z "$time_limit" ] || flags+=(--time_limit "$time_limit")
 [ -z "$teacher_exp" ] || flags+=(--teacher_exp "$teacher_exp")
 [ "$keep_audio" = false ] || flags+=(--keep_audio)
-exec python -m espnet2_tfckd.stages.experiment --data_dir dump/experiment/raw \
-    --expdir exp/experiment "${flags[@]}"
+exec python -m espnet2_tfckd.stages.experiment --data_dir dump/experiment/raw "${flags[@]}"
