@@ -12,11 +12,11 @@ while [ $# -gt 0 ]; do
         --help | -h) help=true ;;
         --corpus=*) corpus=${1#*=} ;;
         --corpus) corpus=${2:-} && shift ;;
-        --*_dir | --*-dir | --*_exp | --*-exp | --*_config | --*-config | --*_tag | --*-tag | --*_scp | --*-scp | --*_list | --*-list)
+        --*[_-]dir | --*[_-]exp | --*[_-]config | --*[_-]tag | --*[_-]scp | --*[_-]list | --asr[_-]model)
             # relative to where the command is typed, if it is there; else to the recipe
             arguments+=("$1")
             if [ $# -gt 1 ]; then
-                [ -e "$caller/$2" ] && arguments+=("$caller/$2") || arguments+=("$2")
+                [ -n "$2" ] && [ -e "$caller/$2" ] && arguments+=("$caller/$2") || arguments+=("$2")
                 shift
             fi ;;
         *) arguments+=("$1") ;;

@@ -14,6 +14,7 @@ version = re.search(
 requirements = [
     "av",
     "ci_sdr",
+    "editdistance",
     "einops",
     "espnet==202511",
     "espnet_model_zoo",
@@ -37,7 +38,8 @@ requirements = [
     "torchaudio",
     "tqdm",
 ]
-test = ["pytest"]
+asr = ["transformers"]
+test = ["pocketsphinx", "pyroomacoustics", "pytest"]
 
 setup(
     name="espnet2_tfckd",
@@ -50,5 +52,6 @@ setup(
     python_requires=">=3.11",
     packages=find_packages(include=["espnet2_tfckd", "espnet2_tfckd.*"]),
     install_requires=requirements,
-    extras_require={"test": test, "dev": [*test, "ruff"]},
+    entry_points={"console_scripts": ["espnet2-tfckd = espnet2_tfckd.deploy.command:main"]},
+    extras_require={"asr": asr, "test": test, "dev": [*test, "ruff"]},
 )

@@ -37,7 +37,8 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
         kwargs: Those of :class:`ESPnetEnhancementModel`, for the student.
 
     Raises:
-        ValueError: Weight or updates are negative, or the two models normalise the mixture differently.
+        ValueError: Weight or updates are negative, or the two models normalise the mixture
+            differently.
     """
 
     def __init__(

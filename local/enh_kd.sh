@@ -1,60 +1,14 @@
 #!/usr/bin/env bash
 # The stage driver of all recipes; runs in a recipe's directory. Its work is done in Python.
-# A recipe adds options of its local/data.sh in the table $corpus_options.
+# A recipe adds options of its local/data.sh in the table $corpus_options, and in $corpus_enh_args
+# the ESPnet options that follow from these, expanded as in a shell.
 set -euo pipefail
 
 driver=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$driver/parse_options.sh"
 cores=$(nproc)
 
-stages="
-   1  data              local/data.sh makes <datadir>/<set>
-   2  speed perturbation of the training set, if --speed_perturb_factors is given
-   3  format            one rate and audio format, everything checked: dump/raw/org/<set>
-   4  filter            drop short and long utterances from training: dump/raw/<set>
-   5  statistics        lengths of the audio: exp/enh_stats_<fs>
-   6  teacher           train it: exp/enh_<teacher_config>
-   7  students          train with the teacher and, with --train_baseline, without it
-   8  enhance           test sets with every model: exp/*/enhanced_<set>
-   9  score             exp/RESULTS.md, exp/results.json
-  10  reserved (scoring by speech recognition)
-  11  pack              the distilled student as a zip file
-  12  export            the distilled student to ONNX, with an example
-  13  reserved (publishing)"
-
-options="
-stage=1                 first stage to run
-stop_stage=13           last stage to run
-skip_data_prep=false    leave out stages 1 to 4
-skip_train=false        leave out stages 5 to 7
-skip_eval=false         leave out stages 8 and 9
-nj=$cores               parallel jobs of all stages but 6 to 8
-inference_nj=$cores     parallel jobs of stage 8
-ngpu=0                  GPUs for training and stage 8
-datadir=data            data directories of stage 1
-dumpdir=dump            formatted data
-expdir=exp              experiments
-fs=16k                  sampling rate
-audio_format=wav        wav, flac, wav.ark or flac.ark
-min_wav_duration=0.1    of training utterances, in seconds
-max_wav_duration=30     of training utterances, in seconds
-check_values=           known scores of the noisy test set, checked after stage 4: 'pesq_wb=1.97:0.02'
-repeat_until=0.0        repeat shorter training and validation utterances: just above a chunk, in seconds
-ref_channel=            reference channel of several (default: 0, in stage 8 the model's)
-speed_perturb_factors=  such as '0.9 1.0 1.1'
-train_set=train         name of the training set
-valid_set=valid         name of the validation set
-test_sets=test          names of the test sets
-local_data_opts=        more options for local/data.sh
-teacher_config=conf/teacher.yaml  teacher
-student_config=conf/student.yaml  student
-distill_config=         distillation
-teacher_exp=            trained teacher to use instead of stage 6
-teacher_model_tag=      published teacher instead: id on the hub or packed .zip
-train_baseline=true     also train the student without a teacher
-enh_args=               more ESPnet options for every training: '--max_epoch 2'
-inference_model=valid.loss.best.pth  checkpoint to use of each model
-scoring_protocol=       metrics of stage 9 (default: all)"
+. "$driver/options.sh"
 
 show_help() {
     printf '\nStages:%s\n\nOptions, here with the values of this recipe:\n' "$stages"
@@ -92,16 +46,26 @@ stats_dir=$expdir/enh_stats_$fs
 student=$(experiment "$student_config")
 distilled=${student}_$(experiment "$distill_config")
 teacher_dir=${teacher_exp:-$expdir/enh_$(experiment "$teacher_config")}
-if [ -n "$teacher_model_tag" ]; then
-    teacher_dir=$(basename "${teacher_model_tag%.zip}")
-    teacher_dir=$expdir/enh_${teacher_dir#enh_}
-fi
+# published_dir TAG: experiment directory of a published model
+published_dir() {
+    local name
+    name=$(basename "${1%.zip}")
+    echo "$expdir/enh_${name#enh_}"
+}
+[ -z "$teacher_model_tag" ] || teacher_dir=$(published_dir "$teacher_model_tag")
 teacher=$(basename "$teacher_dir") && teacher=${teacher#enh_}
+# such as the number of channels, which corpus and networks must agree on
+eval "enh_args=\"${corpus_enh_args:-}\$enh_args\""
 train_set_used=$train_set${speed_perturb_factors:+_sp}
 channel_options=(${ref_channel:+--ref_channel "$ref_channel"})
 model_dirs=("$teacher_dir")
 [ "$train_baseline" = false ] || model_dirs+=("$expdir/enh_$student")
 model_dirs+=("$expdir/enh_$distilled")
+
+if [ -n "$download_model" ]; then
+    skip_train=true
+    model_dirs=("$(published_dir "$download_model")")
+fi
 
 # --- running stages
 current=
@@ -191,12 +155,16 @@ train() {
         --enh_args="$enh_args" "$@"
 }
 
+# fetch TAG DIR: lay a published model out as if it had been trained here.
+fetch() {
+    stage_module fetch_model --model_tag "$1" --exp_dir "$2" --inference_model "$inference_model"
+}
+
 train_teacher() {
     if [ -n "$teacher_exp" ]; then
         echo "using the trained teacher $teacher_exp"
     elif [ -n "$teacher_model_tag" ]; then
-        stage_module fetch_model --model_tag "$teacher_model_tag" --exp_dir "$teacher_dir" \
-            --inference_model "$inference_model"
+        fetch "$teacher_model_tag" "$teacher_dir"
     else
         train --config "$teacher_config" --exp_dir "$teacher_dir"
     fi
@@ -229,6 +197,7 @@ train_students() {
 
 enhance() {
     local name model_dir
+    [ -z "$download_model" ] || fetch "$download_model" "${model_dirs[0]}"
     for model_dir in "${model_dirs[@]}"; do
         for name in $test_sets; do
             stage_module enhance --exp_dir "$model_dir" --inference_model "$inference_model" \
@@ -239,7 +208,8 @@ enhance() {
     done
 }
 
-score() {
+# score_test_sets STAGE OPTION...: run a stage that scores all systems on every test set.
+score_test_sets() {
     local name model_dir system systems
     for name in $test_sets; do
         systems=(--system "noisy=$data_feats/$name/wav.scp")
@@ -247,22 +217,37 @@ score() {
             system=$(basename "$model_dir")
             systems+=(--system "${system#enh_}=$model_dir/enhanced_$name/spk1.scp")
         done
-        stage_module score --data_dir "$data_feats/$name" --dataset "$name" "${systems[@]}" \
-            --results "$expdir" --nj "$nj" "${channel_options[@]}" \
-            ${scoring_protocol:+--scoring_protocol "$scoring_protocol"}
+        stage_module "$1" --data_dir "$data_feats/$name" --dataset "$name" "${systems[@]}" \
+            --results "$expdir" --nj "$nj" "${channel_options[@]}" "${@:2}"
     done
 }
 
+score() { score_test_sets score ${scoring_protocol:+--scoring_protocol "$scoring_protocol"}; }
+
+recognise() { score_test_sets asr_score --asr_model "$asr_model" --ngpu "$ngpu"; }
+
+distilled_dir=$expdir/enh_$distilled
+packed=$distilled_dir/enh_${distilled}_${inference_model%.*}.zip
+
 pack() {
-    local exp_dir=$expdir/enh_$distilled
-    stage_module pack --exp_dir "$exp_dir" --inference_model "$inference_model" \
-        --outfile "$exp_dir/enh_${distilled}_${inference_model%.*}.zip" --results "$expdir/RESULTS.md"
+    stage_module pack --exp_dir "$distilled_dir" --inference_model "$inference_model" \
+        --outfile "$packed" --results "$expdir/RESULTS.md"
+}
+
+publish() {
+    local test_set=${test_sets%% *} upload=()
+    [ "$publish" = false ] || upload=(--upload)
+    stage_module publish --repo_id "$hf_repo" --exp_dir "$distilled_dir" --packed "$packed" \
+        --results "$expdir/results.json" --license "$model_license" --teacher "$teacher" \
+        --corpus "$(basename "$(dirname "$PWD")")" --corpus_license "$corpus_license" \
+        --data_dir "$data_feats/$test_set" --enhanced_dir "$distilled_dir/enhanced_$test_set" \
+        "${upload[@]}"
 }
 
 export_onnx() {
-    local exp_dir=$expdir/enh_$distilled
-    if grep -q '^separator: dpdcrn' "$exp_dir/config.yaml"; then
-        stage_module export --exp_dir "$exp_dir" --inference_model "$inference_model"
+    if grep -q '^separator: dpdcrn' "$distilled_dir/config.yaml"; then
+        stage_module export --exp_dir "$distilled_dir" --inference_model "$inference_model" \
+            ${model_license:+--license "$model_license"}
     else
         echo "not exported: only DPDCRN can be"
     fi
@@ -284,6 +269,15 @@ use_cores "$inference_nj"
 run_stage 8 "$skip_eval" enhance "enhancement of $test_sets"
 use_cores "$nj"
 run_stage 9 "$skip_eval" score "scoring of $test_sets"
-run_stage 11 false pack "packing of the distilled student"
-run_stage 12 false export_onnx "export of the distilled student"
+if [ -n "$asr_model" ]; then
+    use_cores 1
+    run_stage 10 "$skip_eval" recognise "scoring of $test_sets by $asr_model"
+fi
+if [ -z "$download_model" ]; then
+    run_stage 11 false pack "packing of the distilled student"
+    run_stage 12 false export_onnx "export of the distilled student"
+    if [ -n "$hf_repo" ]; then
+        run_stage 13 false publish "publishing of the distilled student"
+    fi
+fi
 printf '\nDone in %d min %d s.\n' $((SECONDS / 60)) $((SECONDS % 60))

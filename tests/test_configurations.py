@@ -39,9 +39,7 @@ def test_model_builds_and_enhances(path, tmp_path):
 @pytest.mark.parametrize("path", DISTILLATIONS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_distillation_builds_and_has_a_loss(path, tmp_path):
     recipe = ROOT / "egs2/mini/enh1/conf"
-    teacher, teacher_args = build(
-        recipe / TEACHERS.get(path.stem, "teacher.yaml"), tmp_path
-    )
+    teacher, teacher_args = build(recipe / TEACHERS.get(path.stem, "teacher.yaml"), tmp_path)
     torch.save(teacher.state_dict(), tmp_path / "teacher.pth")
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(vars(teacher_args)))
     student = yaml.safe_load((recipe / STUDENTS.get(path.stem, "student.yaml")).open())

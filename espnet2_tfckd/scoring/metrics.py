@@ -15,6 +15,7 @@ from functools import cache
 
 import numpy as np
 
+from espnet2_tfckd.scoring import asr
 from espnet2_tfckd.scoring import composite as hu_loizou
 
 MODEL_RATE = 16000
@@ -277,3 +278,4 @@ PROTOCOLS = {
     ),
 }
 HEADINGS = {key: text for protocol in PROTOCOLS.values() for key, text in protocol.columns.items()}
+HEADINGS |= asr.HEADINGS

@@ -97,6 +97,12 @@ def _write_journal(path: Path, records: Sequence[dict]) -> None:
         temporary.write_text("".join(json.dumps(record) + "\n" for record in records))
 
 
+def append_to_journal(system: System, record: dict) -> None:
+    """Keep the scores of one utterance; they replace what the journal has of it."""
+    with (system.score_dir / JOURNAL).open("a", encoding="utf-8") as journal:
+        journal.write(json.dumps(record) + "\n")
+
+
 def score_utterance(utterance: str, source: dict, protocols: Sequence[str]) -> dict:
     """Score one utterance by some protocols.
 
@@ -236,8 +242,7 @@ def score_systems(
                 record = records[system.name][utt]
                 record["scores"].update(new["scores"])
                 record["failed"].update(new["failed"])
-                with (system.score_dir / JOURNAL).open("a", encoding="utf-8") as journal:
-                    journal.write(json.dumps(record) + "\n")
+                append_to_journal(system, record)
     for system in systems:
         scored = [record for record in records[system.name].values() if record["scores"]]
         _write_journal(system.score_dir / JOURNAL, scored)

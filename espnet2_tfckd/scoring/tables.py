@@ -12,7 +12,7 @@ IMPROVEMENT_COLUMNS = ("pesq_wb", "stoi", "estoi", "si_sdr", "sdr", "covl", "dns
 GROUPS = {"snr_db": "SNR (dB)", "noise_kind": "noise"}
 MAX_SNR_VALUES = 8  # up to so many different SNRs are a group each, more fall into bins
 SNR_BIN_DB = 5
-DECIMALS = {"stoi": 3, "estoi": 3, "rtf": 3}
+DECIMALS = {"stoi": 3, "estoi": 3, "wer": 3, "task1_metric": 3, "rtf": 3}
 
 
 def mean_and_ci95(values: Sequence[float]) -> tuple[float | None, float | None]:
@@ -53,7 +53,8 @@ def summarise(system: str, dataset: str, records: Sequence[dict], costs: dict) -
     Returns:
         An object of ``results.json``: means over the utterances that the metric could score,
         ``<metric>_ci95``, ``num_failed`` (utterances that some metric could not score) and
-        ``failed`` (their ids for each metric), and the costs.
+        ``failed`` (their ids for each metric), ``recogniser`` (whose words make the WER) and the
+        costs.
     """
     summary = {"system": system, "dataset": dataset, "num_utterances": len(records)}
     failed = {}
@@ -66,6 +67,8 @@ def summarise(system: str, dataset: str, records: Sequence[dict], costs: dict) -
     summary |= {key: costs.get(key) for key in COSTS}
     summary["num_failed"] = len({utt for ids in failed.values() for utt in ids})
     summary["failed"] = failed
+    recognisers = {record["asr"]["recogniser"] for record in records if "asr" in record}
+    summary["recogniser"] = " and ".join(sorted(recognisers)) or None
     return summary
 
 
@@ -223,7 +226,7 @@ def results_md(rows: Sequence[dict], environment: dict[str, str], configs: dict[
             cells.append(text)
         body.append([row["dataset"], row["system"], str(row["num_utterances"]), *cells])
     header = ["dataset", "system", "utterances", *((HEADINGS | COSTS)[key] for key in columns)]
-    parts += [markdown_table(header, body), "\n", explanations(columns)]
+    parts += [markdown_table(header, body), "\n", explanations(columns), _of_recognisers(rows)]
     parts += [f"\n[^{i}]: {note}\n" for i, note in enumerate(notes, 1)]
     return "".join([*parts, *_improvement_section(rows)])
 
@@ -244,6 +247,18 @@ def explanations(columns: Sequence[str]) -> str:
             "one CPU thread, median.\n"
         )
     return lines
+
+
+def _of_recognisers(rows: Sequence[dict]) -> str:
+    names = sorted({row["recogniser"] for row in rows if row.get("recogniser")})
+    if not names:
+        return ""
+    heard = " and ".join(f"`{name}`" for name in names)
+    return (
+        f"WER: errors per word in what {heard} hears in the estimate, against what it hears in the "
+        "reference; from 0 to 1, lower is better. Task 1 metric: (STOI + 1 - WER) / 2 of the L3DAS "
+        "challenges, from 0 to 1.\n"
+    )
 
 
 def _improvement_section(rows: Sequence[dict]) -> list[str]:

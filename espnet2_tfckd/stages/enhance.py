@@ -18,8 +18,8 @@ import numpy as np
 
 from espnet2_tfckd.cli import atomic_write, run_command
 from espnet2_tfckd.datadir import read_audio, read_data_dir
+from espnet2_tfckd.inference import load_separate_speech, model_files
 from espnet2_tfckd.scoring.parallel import MAX_NAMED, end_with_parent
-from espnet2_tfckd.stages.load import load_separate_speech, model_files
 
 if TYPE_CHECKING:
     from espnet2.bin.enh_inference import SeparateSpeech
@@ -124,7 +124,8 @@ def _outcomes(
 ) -> Iterator[Exception | None]:
     """Enhance with one worker on each device and yield the outcome of each task."""
     global _inherited
-    threads = max(1, len(os.sched_getaffinity(0)) // len(devices))
+    cores = len(os.sched_getaffinity(0))
+    threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, cores // len(devices)))
     if len(devices) == 1:
         _occupy(separate_speech, devices[0], threads)
         for task in tasks:
@@ -226,13 +227,14 @@ def enhance(
         for utt, mixture in mixtures.items()
         if not _is_current(outputs[utt], since_ns, mixture)
     ]
-    profile_json = exp_dir / "profile.json"
-    measured = _is_current(profile_json, (exp_dir / "config.yaml").stat().st_mtime_ns, "")
+    config_ns = (exp_dir / "config.yaml").stat().st_mtime_ns
+    measured = _is_current(exp_dir / "profile.json", config_ns, "")
     scp = output_dir / "spk1.scp"
     if tasks:
         scp.unlink(missing_ok=True)
     if tasks or not measured:
-        _load_and_run(inference, tasks, num_jobs, num_gpus, None if measured else profile_json)
+        example = None if measured else next(iter(mixtures.values()))
+        _load_and_run(inference, tasks, num_jobs, num_gpus, example)
     with atomic_write(scp) as temporary:
         lines = (f"{utt} {output}\n" for utt, output in outputs.items())
         temporary.write_text("".join(lines), encoding="utf-8")
@@ -240,8 +242,9 @@ def enhance(
 
 
 def _load_and_run(
-    inference: Inference, tasks: list[Task], num_jobs: int, num_gpus: int, profile_json: Path | None
+    inference: Inference, tasks: list[Task], num_jobs: int, num_gpus: int, example: str | None
 ) -> None:
+    """Enhance, after measuring the model if there is an example of a mixture to do it with."""
     import torch
     from tqdm import tqdm
 
@@ -251,8 +254,9 @@ def _load_and_run(
     separate_speech = load_separate_speech(
         inference.exp_dir, inference.inference_model, ref_channel=inference.ref_channel
     )
-    if profile_json:
-        channels = read_audio(tasks[0].mixture)[0].shape[1] if tasks else 1
+    if example:
+        channels = read_audio(example)[0].shape[1]
+        profile_json = Path(inference.exp_dir) / "profile.json"
         write_profile(profile_json, separate_speech, inference.sample_rate, channels)
     if not tasks:
         return

@@ -102,33 +102,76 @@ def score(
         FileNotFoundError: A file that is needed is not there.
         ValueError: Estimates or tables do not fit the data set; names them.
     """
-    data_dir, results_dir = Path(data_dir), Path(results_dir)
-    mixture_scp = (data_dir / "wav.scp").resolve()
     data = read_data_dir(data_dir)
-    groups = group_utterances(data.metadata)
-    earlier = read_json(results_dir / "results.json", default=[])
-    model_dirs = {name: model_dir(scp) for name, scp in systems.items()}
+    group_utterances(data.metadata)  # refuse what cannot be reported before anything is scored
+    read_results(results_dir)
     records = score_systems(
-        [
-            System(name, scp, (model_dirs[name] or results_dir / name) / f"scoring_{dataset}")
-            for name, scp in systems.items()
-        ],
+        journalled(systems, dataset, results_dir),
         data.reference,
         protocols,
         num_jobs,
         ref_channel,
     )
+    return update_results(data_dir, dataset, systems, records, results_dir)
+
+
+def journalled(systems: dict[str, Path], dataset: str, results_dir: str | Path) -> list[System]:
+    """The systems with the directories of their per-utterance scores.
+
+    These are ``scoring_<dataset>`` in the experiment directory of a model, and below
+    ``results_dir`` for others, such as the mixture.
+    """
+    return [
+        System(name, scp, (model_dir(scp) or Path(results_dir) / name) / f"scoring_{dataset}")
+        for name, scp in systems.items()
+    ]
+
+
+def read_results(results_dir: str | Path) -> list[dict]:
+    """The objects of ``results.json``, none if it is not there.
+
+    Raises:
+        ValueError: The file is not JSON.
+    """
+    return read_json(Path(results_dir) / "results.json", default=[])
+
+
+def update_results(
+    data_dir: str | Path,
+    dataset: str,
+    systems: dict[str, Path],
+    records: dict[str, list[dict]],
+    results_dir: str | Path,
+) -> list[dict]:
+    """Put the scores of systems on a data set into ``RESULTS.md`` and ``results.json``.
+
+    Args:
+        data_dir: As for :func:`score`.
+        dataset: Name of the data set in the tables.
+        systems: Estimates (scp) by the name of their system.
+        records: From :func:`espnet2_tfckd.scoring.parallel.score_systems`.
+        results_dir: Directory of both files.
+
+    Returns:
+        The objects of ``results.json``.
+
+    Raises:
+        ValueError: The metadata or the earlier results cannot be read.
+    """
+    results_dir = Path(results_dir)
+    groups = group_utterances(read_data_dir(data_dir).metadata)
+    mixture_scp = (Path(data_dir) / "wav.scp").resolve()
     mixture = next((n for n, scp in systems.items() if scp.resolve() == mixture_scp), None)
     new = []
     for name, of_system in records.items():
-        exp_dir = model_dirs[name]
+        exp_dir = model_dir(systems[name])
         costs = read_json(exp_dir / "profile.json", default={}) if exp_dir else {}
         row = summarise(name, dataset, of_system, costs)
         row["config"] = str(exp_dir / "config.yaml") if exp_dir else None
         if mixture and name != mixture and groups:
             row["improvement"] = improvements(of_system, records[mixture], groups)
         new.append(row)
-    rows = merge(earlier, new)
+    rows = merge(read_results(results_dir), new)
     configs = {row["system"]: row["config"] for row in rows if row["config"]}
     with atomic_write(results_dir / "results.json") as temporary:
         temporary.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
@@ -144,10 +187,15 @@ def _system(text: str) -> tuple[str, Path]:
     return name, Path(scp)
 
 
-def get_parser() -> argparse.ArgumentParser:
-    """The command line of this stage."""
+def systems_parser(name: str, description: str) -> argparse.ArgumentParser:
+    """The command line that the stages which score systems share.
+
+    Args:
+        name: Of the stage's module.
+        description: What it does.
+    """
     parser = argparse.ArgumentParser(
-        prog="python -m espnet2_tfckd.stages.score", description=__doc__
+        prog=f"python -m espnet2_tfckd.stages.{name}", description=description
     )
     parser.add_argument("--data_dir", required=True, help="data directory with the references")
     parser.add_argument("--dataset", required=True, help="name of the data set in the tables")
@@ -161,37 +209,57 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--results", default="exp", help="directory of RESULTS.md and results.json")
     parser.add_argument("--nj", type=int, default=os.cpu_count(), help="number of processes")
+    parser.add_argument("--ref_channel", type=int, default=0, help="channel of multichannel audio")
+    return parser
+
+
+def parse_systems(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse the command line of :func:`systems_parser`, with ``system`` as a dictionary."""
+    args = parser.parse_args()
+    if args.nj < 1:
+        parser.error("--nj must be at least 1")
+    if len(dict(args.system)) < len(args.system):
+        parser.error("--system: two systems have the same name")
+    args.system = dict(args.system)
+    return args
+
+
+def get_parser() -> argparse.ArgumentParser:
+    """The command line of this stage."""
+    parser = systems_parser("score", __doc__)
     parser.add_argument(
         "--scoring_protocol",
         default=" ".join(PROTOCOLS),
         help="metrics to compute, separated by spaces (default: %(default)s)",
     )
-    parser.add_argument("--ref_channel", type=int, default=0, help="channel of multichannel audio")
     return parser
+
+
+def print_results(rows: list[dict], args: argparse.Namespace) -> None:
+    """Show the table of the data set that was scored, and say where all results are."""
+    print(terminal_table([row for row in rows if row["dataset"] == args.dataset]))
+    print(f"Results: {Path(args.results) / 'RESULTS.md'}")
 
 
 def main() -> None:
     """Run the stage from the command line."""
     parser = get_parser()
-    args = parser.parse_args()
+    args = parse_systems(parser)
     protocols = args.scoring_protocol.split()
     if unknown := [name for name in protocols if name not in PROTOCOLS]:
         parser.error(f"--scoring_protocol: {', '.join(unknown)} is not among {' '.join(PROTOCOLS)}")
-    if not protocols or args.nj < 1:
-        parser.error("--nj and --scoring_protocol must not be empty")
-    if len(dict(args.system)) < len(args.system):
-        parser.error("--system: two systems have the same name")
+    if not protocols:
+        parser.error("--scoring_protocol must not be empty")
     rows = score(
         args.data_dir,
         args.dataset,
-        dict(args.system),
+        args.system,
         args.results,
         protocols,
         args.nj,
         args.ref_channel,
     )
-    print(terminal_table([row for row in rows if row["dataset"] == args.dataset]))
-    print(f"Results: {Path(args.results) / 'RESULTS.md'}")
+    print_results(rows, args)
 
 
 if __name__ == "__main__":

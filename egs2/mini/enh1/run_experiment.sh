@@ -25,13 +25,15 @@ fi
 # Audio of its own, as the default recipe mixes other sizes; packages that are there are used again.
 packages=downloads/packages
 [ -f $packages/packages.json ] && packages="--source_dir $packages" || packages=
+expdir=exp/$(basename "${config%.yaml}")
 eval "recipe_opts=($recipe_opts)"
-./run.sh --stop_stage 5 --datadir data/experiment --dumpdir dump/experiment --expdir exp/experiment \
-    --train_utts 1100 --valid_utts 70 --test_utts 240 \
+./run.sh --stop_stage 5 --datadir data/experiment --dumpdir dump/experiment \
+    --expdir "$expdir" --train_utts 1100 --valid_utts 70 --test_utts 240 \
     --local_data_opts "--corpus_dir downloads/experiment $packages" "${recipe_opts[@]}"
 
 . ../../../local/path.sh
-flags=(--config "$config" --expdir "exp/$(basename "${config%.yaml}")" --arms "$arms" --seeds "$seeds" --nj "$nj" --results "$results")
+flags=(--config "$config" --expdir "$expdir" --results "$results")
+flags+=(--arms "$arms" --seeds "$seeds" --nj "$nj")
 [ -z "$time_limit" ] || flags+=(--time_limit "$time_limit")
 [ -z "$teacher_exp" ] || flags+=(--teacher_exp "$teacher_exp")
 [ "$keep_audio" = false ] || flags+=(--keep_audio)

@@ -1,0 +1,125 @@
+"""The folders and files of L3DAS23 task 1: finding them, and fetching them from Kaggle."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from espnet2_tfckd.corpora.inspection import Problem
+from espnet2_tfckd.corpora.record import listing_digest
+
+DATASET = "l3dasteam/l3das23-task1"
+PAGE = f"https://www.kaggle.com/datasets/{DATASET}"
+MICROPHONES = ("A", "B")
+
+
+class Utterance(NamedTuple):
+    """Where the files of an utterance are, or should be; of the mixture one for each microphone."""
+
+    name: str
+    mixture: tuple[Path, ...]
+    reference: Path
+    transcript: Path
+
+    @property
+    def speaker(self) -> str:
+        """LibriSpeech's number of the speaker, which the names of its utterances begin with."""
+        return self.name.partition("-")[0]
+
+
+def find_folders(corpus_dir: Path) -> dict[str, list[Path]]:
+    """The folders that hold ``data`` and ``labels``, by the part of the corpus they belong to.
+
+    The part is told by the innermost folder whose name tells one: ``L3DAS23_Task1_train_100``,
+    ``L3DAS23_Task1_train_360_part1`` or ``train360``, say. What belongs to task 2 is passed over.
+    """
+    found: dict[str, list[Path]] = {"train100": [], "train360": [], "dev": []}
+    for path, inner, _ in os.walk(corpus_dir, followlinks=True):
+        inner.sort()
+        if not {"data", "labels"} <= set(inner):
+            continue
+        inner.clear()
+        names = [name.lower() for name in Path(path).relative_to(corpus_dir).parts]
+        told = [re.search(r"(train)_?(100|360)|(dev)$", name) for name in reversed(names)]
+        part = next(("".join(filter(None, match.groups())) for match in told if match), None)
+        if part and not any("task2" in name for name in names):
+            found[part].append(Path(path).resolve())
+    return found
+
+
+def needed_folders(corpus_dir: Path, parts: Sequence[str], download: bool) -> dict[str, list[Path]]:
+    """The folders of some parts; fetches the corpus if one is missing and ``download`` is true.
+
+    Raises:
+        FileNotFoundError: A part has no folder.
+        RuntimeError: The kaggle client is missing or failed.
+    """
+    found = find_folders(corpus_dir)
+    if download and not all(found[part] for part in parts):
+        fetch(corpus_dir)
+        found = find_folders(corpus_dir)
+    if missing := [part for part in parts if not found[part]]:
+        raise FileNotFoundError(
+            f"{corpus_dir} (--corpus_dir) lacks folders of L3DAS23 task 1 with data/ and labels/: "
+            f"{', '.join(missing)}. Fetch them with --download true, or unpack {PAGE} there"
+        )
+    return {part: found[part] for part in parts}
+
+
+def fetch(corpus_dir: Path) -> None:
+    """Fetch and unpack the corpus with the kaggle client.
+
+    Raises:
+        RuntimeError: The client is not installed or failed.
+    """
+    advice = (
+        "It needs the API token of a Kaggle account in ~/.kaggle/kaggle.json, see "
+        f"https://www.kaggle.com/docs/api. Or unpack {PAGE} into {corpus_dir} yourself and leave "
+        "out --download true"
+    )
+    client = shutil.which("kaggle")
+    if client is None:
+        raise RuntimeError(f"the kaggle client is not installed: pip install kaggle. {advice}")
+    corpus_dir.mkdir(parents=True, exist_ok=True)
+    command = [client, "datasets", "download", DATASET, "-p", str(corpus_dir), "--unzip"]
+    if status := subprocess.run(command, check=False).returncode:
+        raise RuntimeError(f"the kaggle client failed (status {status}, see above). {advice}")
+
+
+def scan(folders: Sequence[Path], num_mics: int) -> tuple[list[Utterance], list[Problem]]:
+    """All utterances of which some audio is there; whether the rest is has still to be seen.
+
+    Returns:
+        The utterances, and those of a later folder that an earlier one has as well.
+    """
+    utterances: dict[str, Utterance] = {}
+    problems = []
+    for folder in folders:
+        data, labels = folder / "data", folder / "labels"
+        names = {path.stem for path in labels.glob("*.wav")}
+        for mic in MICROPHONES[:num_mics]:
+            names |= {path.stem.removesuffix(f"_{mic}") for path in data.glob(f"*_{mic}.wav")}
+        for name in sorted(names):
+            mixture = tuple(data / f"{name}_{mic}.wav" for mic in MICROPHONES[:num_mics])
+            if name in utterances:
+                text = f"is in {utterances[name].mixture[0].parent} as well: remove one of them"
+                problems.append(Problem(str(mixture[0]), text))
+                continue
+            labelled = (labels / f"{name}.wav", labels / f"{name}.txt")
+            utterances[name] = Utterance(name, mixture, *labelled)
+    return list(utterances.values()), problems
+
+
+def files_digest(folders: dict[str, list[Path]], num_mics: int) -> str:
+    """Changes when a file that is used does, by its name or size."""
+    patterns = [f"data/*_{mic}.wav" for mic in MICROPHONES[:num_mics]]
+    patterns += ["labels/*.wav", "labels/*.txt"]
+    of_all = [folder for part in folders.values() for folder in part]
+    return listing_digest(
+        path for folder in of_all for pattern in patterns for path in sorted(folder.glob(pattern))
+    )

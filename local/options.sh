@@ -1,0 +1,57 @@
+# Stages and options of the stage driver, enh_kd.sh, which sources this. $cores is set there.
+# shellcheck disable=SC2034
+
+stages="
+   1  data              local/data.sh makes <datadir>/<set>
+   2  speed perturbation of the training set, if --speed_perturb_factors is given
+   3  format            one rate and audio format, everything checked: dump/raw/org/<set>
+   4  filter            drop short and long utterances from training: dump/raw/<set>
+   5  statistics        lengths of the audio: exp/enh_stats_<fs>
+   6  teacher           train it: exp/enh_<teacher_config>
+   7  students          train with the teacher and, with --train_baseline, without it
+   8  enhance           test sets with every model: exp/*/enhanced_<set>
+   9  score             exp/RESULTS.md, exp/results.json
+  10  recognise         adds word errors to both, if --asr_model is given
+  11  pack              the distilled student as a zip file
+  12  export            the distilled student to ONNX, with an example
+  13  publish           write what goes to the hub, if --hf_repo is given; upload with --publish true"
+
+options="
+stage=1                 first stage to run
+stop_stage=13           last stage to run
+skip_data_prep=false    leave out stages 1 to 4
+skip_train=false        leave out stages 5 to 7
+skip_eval=false         leave out stages 8 to 10
+nj=$cores               parallel jobs of all stages but 6 to 8
+inference_nj=$cores     parallel jobs of stage 8
+ngpu=0                  GPUs for training and stages 8 and 10
+datadir=data            data directories of stage 1
+dumpdir=dump            formatted data
+expdir=exp              experiments
+fs=16k                  sampling rate
+audio_format=wav        wav, flac, wav.ark or flac.ark
+min_wav_duration=0.1    of training utterances, in seconds
+max_wav_duration=30     of training utterances, in seconds
+check_values=           known scores of the noisy test set, checked after stage 4: 'pesq_wb=1.97:0.02'
+repeat_until=0.0        repeat shorter training and validation utterances: just above a chunk, in seconds
+ref_channel=            reference channel of several (default: 0, in stage 8 the model's)
+speed_perturb_factors=  such as '0.9 1.0 1.1'
+train_set=train         name of the training set
+valid_set=valid         name of the validation set
+test_sets=test          names of the test sets
+local_data_opts=        more options for local/data.sh
+teacher_config=conf/teacher.yaml  teacher
+student_config=conf/student.yaml  student
+distill_config=         distillation
+teacher_exp=            trained teacher to use instead of stage 6
+teacher_model_tag=      published teacher instead: id on the hub or packed .zip
+download_model=         published model to score instead of training one: id on the hub or .zip
+train_baseline=true     also train the student without a teacher
+enh_args=               more ESPnet options for every training: '--max_epoch 2'
+inference_model=valid.loss.best.pth  checkpoint to use of each model
+scoring_protocol=       metrics of stage 9 (default: all)
+asr_model=              recogniser of stage 10: model on the hub or its folder, or pocketsphinx
+hf_repo=                <user>/<model> of stage 13
+model_license=          licence of the model for stage 13, such as cc-by-4.0
+corpus_license=         licence of the corpus for stage 13, in words
+publish=false           upload in stage 13"
