@@ -156,7 +156,7 @@ class NaiveI2SRFTFCKD(nn.Module):
     def weights_of(self, distiller):
         """Take over the weights of the product's distiller; unused output convolutions stay."""
         own = self.state_dict()
-        for name, value in distiller.state_dict().items():
+        for name, value in distiller.named_parameters():
             parts = name.split(".")
             if parts[0] == "calibrations":
                 own[name].copy_(value)
