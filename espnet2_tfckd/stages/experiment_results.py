@@ -73,7 +73,7 @@ def _facts(plan: Plan, rows: list[dict], command: str) -> dict[str, str]:
         f"{split} set": _size(workspace.data_dir / split) for split in ("train", "valid", "test")
     }
     if updates:
-        facts["updates of every student"] = " to ".join(map(str, {updates[0], updates[-1]}))
+        facts["updates of every student"] = " to ".join(map(str, sorted({updates[0], updates[-1]})))
     facts["processor"] = f"{cpu_name()}, one thread a job"
     return facts | {name: f"`{value}`" for name, value in environment().items()}
 
