@@ -20,7 +20,7 @@ from espnet2_tfckd.inference import model_files
 from espnet2_tfckd.stages.espnet import only_one
 from espnet2_tfckd.stages.experiment_jobs import MODEL
 from espnet2_tfckd.stages.experiment_plan import Plan
-from espnet2_tfckd.stages.experiment_results import write_results
+from espnet2_tfckd.stages.experiment_results import TEACHER, take_over, write_results
 from espnet2_tfckd.stages.experiment_runner import Runner
 from espnet2_tfckd.stages.experiment_settings import Arm, Experiment, read_experiment
 from espnet2_tfckd.stages.experiment_workspace import Workspace
@@ -61,14 +61,15 @@ def run_experiment(options: argparse.Namespace) -> int:
         RuntimeError: Another process is working in the experiment directory.
     """
     experiment = read_experiment(options.config)
-    if options.teacher_exp:
-        model_files(options.teacher_exp, MODEL)
+    teacher_exp = options.teacher_exp or (options.results / TEACHER if options.take_over else None)
+    if teacher_exp:
+        model_files(teacher_exp, MODEL)
     workspace = Workspace(
         experiment,
         options.data_dir,
         options.stats_dir or options.expdir / "enh_stats_16k",
         options.expdir,
-        options.teacher_exp,
+        teacher_exp,
         options.keep_audio,
     )
     whole = Plan(workspace, list(experiment.arms.values()))
@@ -76,6 +77,8 @@ def run_experiment(options: argparse.Namespace) -> int:
     command = shlex.join(["python", "-m", "espnet2_tfckd.stages.experiment", *sys.argv[1:]])
     seconds = None if options.time_limit is None else 60 * options.time_limit
     with only_one(options.expdir):
+        if options.take_over:
+            print(f"taken over from {options.results}: {take_over(whole, options.results)} jobs")
         runner = Runner(
             plan, options.nj, seconds, lambda: write_results(whole, options.results, command)
         )
@@ -102,6 +105,11 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--stats_dir", type=Path, help="of stage 5 (default: in expdir)")
     parser.add_argument("--results", type=Path, default=Path("results"), help="where tables go")
     parser.add_argument("--teacher_exp", type=Path, help="trained teacher to use")
+    parser.add_argument(
+        "--take_over",
+        action="store_true",
+        help="go on from what the results hold, with the teacher that lies there",
+    )
     parser.add_argument("--arms", default="", help="only these arms, separated by spaces")
     parser.add_argument("--seeds", default="", help="only these seeds, separated by spaces")
     parser.add_argument("--time_limit", type=float, help="minutes after which no job is started")

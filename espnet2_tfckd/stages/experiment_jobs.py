@@ -6,6 +6,7 @@ and a fingerprint of everything that went into it.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -93,22 +94,33 @@ class Job:
         return self.directory / "job.log"
 
     @property
-    def fingerprint(self) -> dict:
+    def inputs(self) -> dict:
         """Everything that the result depends on, as JSON gives it back."""
         inputs = {"training": self.training_inputs, "evaluation": self.evaluation_inputs}
         return json.loads(json.dumps(inputs))
+
+    @property
+    def fingerprint(self) -> str:
+        """Changes with the inputs, whatever machine or directory the job runs in."""
+        return hashlib.sha256(json.dumps(self.inputs, sort_keys=True).encode()).hexdigest()[:16]
 
     def record(self) -> dict | None:
         """``run.json`` if the job is finished with the present inputs."""
         record = read_json(self.directory / "run.json", default=None)
         return record if record and record["fingerprint"] == self.fingerprint else None
 
+    def finish(self, result: dict, scores: dict[str, dict]) -> dict:
+        """Leave ``run.json`` behind, by which the job counts as finished; return its contents."""
+        record = {"fingerprint": self.fingerprint, "result": result, "scores": scores}
+        _write_json(self.directory / "run.json", record)
+        return record
+
     def changed_inputs(self) -> list[str]:
         """Names of the inputs that an earlier, perhaps unfinished, job in the directory had not."""
-        before = read_json(self.directory / "inputs.json", default=self.fingerprint)
+        before = read_json(self.directory / "inputs.json", default=self.inputs)
         return [
             key
-            for part, now in self.fingerprint.items()
+            for part, now in self.inputs.items()
             for key in {**before[part], **now}
             if before[part].get(key) != now.get(key)
         ]
@@ -119,9 +131,9 @@ class Job:
         A job that was interrupted goes on. One whose training had other inputs starts anew.
         """
         before = read_json(self.directory / "inputs.json", default=None)
-        if before and before["training"] != self.fingerprint["training"]:
+        if before and before["training"] != self.inputs["training"]:
             shutil.rmtree(self.directory)
-        _write_json(self.directory / "inputs.json", self.fingerprint)
+        _write_json(self.directory / "inputs.json", self.inputs)
         result = {"kind": self.kind, "arm": self.arm}
         if self.training:
             result |= {"seed": self.seed, "distill_weight": self.weight}
@@ -132,9 +144,7 @@ class Job:
             for column in next(iter(scores.values())):
                 values = [row[column] for row in scores.values() if row[column] is not None]
                 result[column], _ = mean_and_ci95(values)
-        record = {"fingerprint": self.fingerprint, "result": result, "scores": scores}
-        _write_json(self.directory / "run.json", record)
-        return record
+        return self.finish(result, scores)
 
     def _train(self) -> Generator[Command, Usage, dict]:
         trained, log = self.directory / "trained.json", self.directory / "train.log"

@@ -21,7 +21,7 @@ class Arm:
     Attributes:
         name: Key of the arm.
         seeds: Seeds to train it with.
-        distill_config: YAML of the distillation; None for the arm without distillation.
+        distill_config: YAML of the distillation; None for an arm without distillation.
         tune: Whether the weight of the distillation loss is searched for on the validation set.
         weight_of: Arm whose tuned weight is taken.
         enh_args: ESPnet's options of this arm alone, over those of the experiment.
@@ -172,10 +172,13 @@ def _check_arm(arm: Arm, experiment: Experiment) -> None:
             f"arm {arm.name}: a name has letters, digits and _ only, and is not "
             + ", ".join(RESERVED_ARMS)
         )
-    if (arm.distill_config is None) != (arm.name == experiment.baseline):
+    if arm.name == experiment.baseline:
+        if arm.distill_config:
+            raise ValueError(f"arm {arm.name}: the baseline has no distill_config")
+    elif arm.distill_config is None and not arm.enh_args:
         raise ValueError(
-            f"arm {arm.name}: every arm has a distill_config but {experiment.baseline}, "
-            "the baseline, which has none"
+            f"arm {arm.name}: there is neither a distill_config nor enh_args, by which it would "
+            f"differ from {experiment.baseline}"
         )
     if arm.distill_config is None and (arm.tune or arm.weight_of):
         raise ValueError(f"arm {arm.name}: there is no weight without a distill_config")

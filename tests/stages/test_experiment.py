@@ -246,6 +246,34 @@ class TestPiecesAndReruns:
         assert {"exp/ours/seed1", "exp/part/seed1", "exp/rival/seed1"} <= trained
         assert not any("none" in name for name in trained)
 
+    def test_results_are_taken_over_where_no_directory_of_the_jobs_is_left(self, finished, capsys):
+        def without_rounding():
+            return [
+                {key: pytest.approx(v) if isinstance(v, float) else v for key, v in row.items()}
+                for row in results()
+            ]
+
+        before = without_rounding()
+        shutil.rmtree("exp")
+        assert run("--take_over") == (0, [])
+        assert "taken over from results: 12 jobs" in capsys.readouterr().out
+        assert results() == before
+
+    def test_only_what_has_the_present_inputs_is_taken_over(self, finished):
+        shutil.rmtree("exp")
+        Path("conf/rival.yaml").write_text("distiller: y\ndistill_weight: 1.0\n")
+        _, commands = run("--take_over")
+        assert {command.split()[1] for command in commands} == {"exp/rival/seed1"}
+
+    def test_there_must_be_results_to_take_over(self, recipe):
+        with pytest.raises(FileNotFoundError, match="results/teacher/config.yaml is not there"):
+            run("--take_over")
+        with pytest.raises(FileNotFoundError, match="results/experiment.json is not there"):
+            Path("mine").mkdir()
+            for name in ("config.yaml", "valid.loss.best.pth"):
+                Path("mine", name).write_text("x")
+            run("--take_over", "--teacher_exp", "mine")
+
     def test_another_metric_needs_no_training(self, finished):
         write_configs({**CONTENTS, "metrics": ["SI_SDR", "ESTOI"]})
         _, commands = run()

@@ -40,7 +40,8 @@ class TestSettings:
             ("ours", {"seeds": [1, 1]}, "arm ours: seeds must be different whole numbers"),
             ("ours", {"seeds": 1}, "arm ours: seeds must be"),
             ("none", {"tune": True}, "arm none: there is no weight"),
-            ("ours", {"distill_config": None}, "arm ours: every arm has a distill_config but none"),
+            ("ours", {"distill_config": None, "tune": False}, "arm ours: there is neither"),
+            ("none", {"distill_config": "conf/ours.yaml"}, "arm none: the baseline has no distill"),
             ("part", {"weight_of": "rival"}, "arm part: weight_of must name an arm with tune"),
             ("part", {"tune": True}, "arm part: tune and weight_of exclude each other"),
             ("teacher", {"distill_config": "conf/ours.yaml", "seeds": [1]}, "arm teacher: a name"),
@@ -65,10 +66,12 @@ class TestSettings:
         with pytest.raises(FileNotFoundError, match="conf/part.yaml is not there"):
             read_experiment("conf/experiment.yaml")
 
-    def test_the_experiment_of_the_mini_recipe_is_valid(self, monkeypatch):
+    @pytest.mark.parametrize("name", ["experiment", "experiment_causal"])
+    def test_the_experiments_of_the_mini_recipe_are_valid(self, name, monkeypatch):
         monkeypatch.chdir(ROOT / "egs2" / "mini" / "enh1")
-        shipped = read_experiment("conf/experiment.yaml")
-        assert len(shipped.arms[shipped.method].seeds) == len(shipped.arms["none"].seeds) == 3
+        shipped = read_experiment(f"conf/{name}.yaml")
+        seeds = [len(shipped.arms[arm].seeds) for arm in (shipped.method, shipped.baseline)]
+        assert seeds[0] == seeds[1] >= 3
         for arm in shipped.arms.values():
             assert not arm.distill_config or "distiller" in yaml.safe_load(
                 arm.distill_config.read_text()

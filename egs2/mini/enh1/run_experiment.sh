@@ -11,6 +11,7 @@ seeds=          only these seeds: '1 2' (default: all)
 time_limit=     minutes after which no job is started any more; the same command goes on
 nj=$(nproc)            jobs at a time, one thread each
 teacher_exp=    experiment directory of a trained teacher (default: train one)
+take_over=false go on from the runs that are in <results>, with the teacher that lies there
 keep_audio=false  keep the enhanced audio of every run
 results=results  folder of experiment.{json,md,png} and utterances.csv
 recipe_opts=    more options for ./run.sh, which prepares the data"
@@ -36,5 +37,6 @@ flags=(--config "$config" --expdir "$expdir" --results "$results")
 flags+=(--arms "$arms" --seeds "$seeds" --nj "$nj")
 [ -z "$time_limit" ] || flags+=(--time_limit "$time_limit")
 [ -z "$teacher_exp" ] || flags+=(--teacher_exp "$teacher_exp")
+[ "$take_over" = false ] || flags+=(--take_over)
 [ "$keep_audio" = false ] || flags+=(--keep_audio)
 exec python -m espnet2_tfckd.stages.experiment --data_dir dump/experiment/raw "${flags[@]}"
