@@ -1,4 +1,4 @@
-"""The command espnet2-tfckd: enhance audio with a trained model, or tell what a model is."""
+"""The command espnet2-tfckd: enhance audio with a trained model, tell what it is, check it."""
 
 from __future__ import annotations
 
@@ -100,6 +100,24 @@ def info(args: argparse.Namespace) -> None:
         print(f"{name:24} {value}")
 
 
+def parity(args: argparse.Namespace) -> None:
+    """Compare a causal model frame by frame with the model at once, on one thread.
+
+    Raises:
+        RuntimeError: They differ by more than rounding.
+    """
+    import torch
+
+    from espnet2_tfckd.deploy.parity import TOLERANCES, measure_parity, parity_table
+
+    torch.set_num_threads(1)
+    results = measure_parity(args.model, args.inputs, args.minutes)
+    print(parity_table(results))
+    if failed := [result.name for result in results if not result.holds]:
+        allowed = ", ".join(f"{name}: {TOLERANCES[name]:g}" for name in failed)
+        raise RuntimeError(f"{args.model} differs frame by frame by more than rounding ({allowed})")
+
+
 def get_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="espnet2-tfckd", description=__doc__)
@@ -124,7 +142,23 @@ def get_parser() -> argparse.ArgumentParser:
     command = commands.add_parser("info", help="tell what a model is")
     command.add_argument("model", help=model)
     command.set_defaults(run=info)
+
+    command = commands.add_parser(
+        "parity", help="check that a causal model does frame by frame what it does at once"
+    )
+    command.add_argument("model", help="experiment directory, packed .zip, or <user>/<model>")
+    command.add_argument("inputs", nargs="+", help="audio files")
+    command.add_argument(
+        "--minutes", type=_positive, default=10, help="of audio to run in a row, frame by frame"
+    )
+    command.set_defaults(run=parity)
     return parser
+
+
+def _positive(text: str) -> float:
+    if not 0 < float(text) < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text} is not a number above 0")
+    return float(text)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from espnet2_tfckd.deploy.enhancer import OnnxEnhancer, TorchEnhancer, load_enhancer, model_folder
+from espnet2_tfckd.deploy.enhancer import OnnxEnhancer, load_enhancer, model_folder
 
 
 def describe(model: str) -> dict[str, str]:
@@ -27,17 +27,16 @@ def describe(model: str) -> dict[str, str]:
     rows = {"model": str(folder)}
     if isinstance(enhancer, OnnxEnhancer):
         rows |= {"form": f"ONNX ({', '.join(enhancer.meta['models'])})"}
-        parameters, window = enhancer.meta["num_params"], enhancer.meta["n_fft"]
+        parameters = enhancer.meta["num_params"]
     else:
         rows |= {"form": f"ESPnet, separator {type(enhancer.model.separator).__name__}"}
         parameters = sum(p.numel() for p in enhancer.model.parameters())
-        window = _window(enhancer)
     rows |= {
         "parameters": f"{parameters:,}",
         "sampling rate": f"{enhancer.sample_rate} Hz",
         "microphones": str(enhancer.microphones),
         "causal": "yes" if enhancer.causal else "no",
-        "algorithmic latency": f"{1000 * window / enhancer.sample_rate:g} ms"
+        "algorithmic latency": f"{1000 * enhancer.n_fft / enhancer.sample_rate:g} ms"
         if enhancer.causal
         else "the whole signal",
     }
@@ -51,11 +50,6 @@ def describe(model: str) -> dict[str, str]:
             scores = [f"{key} {row[key]:.3f}" for key in keys if row.get(key) is not None]
             rows[f"scores, {row['dataset']}"] = ", ".join(scores)
     return rows
-
-
-def _window(enhancer: TorchEnhancer) -> int:
-    stft = getattr(enhancer.model.encoder, "stft", None)
-    return stft.n_fft if stft else 0
 
 
 def _read(path: Path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -25,11 +25,15 @@ class Enhancer(ABC):
         sample_rate: In Hz.
         microphones: Channels of the mixture.
         causal: Whether no frame depends on later ones.
+        n_fft: Samples of a frame; where causal, also the algorithmic latency.
+        hop_length: Samples from frame to frame.
     """
 
     sample_rate: int
     microphones: int
     causal: bool
+    n_fft: int
+    hop_length: int
 
     @abstractmethod
     def enhance(self, blocks: Iterable[np.ndarray]) -> Blocks:
@@ -40,6 +44,15 @@ class Enhancer(ABC):
 
         Yields:
             The estimate, (samples,); as many samples in all.
+        """
+
+    @abstractmethod
+    def new_step(self) -> Callable[[np.ndarray], np.ndarray]:
+        """A causal network at the start of a signal.
+
+        Returns:
+            Complex spectra of the next frames, (T, microphones, F), to those of the estimate,
+            (T, F).
         """
 
 
@@ -81,6 +94,8 @@ class TorchEnhancer(Enhancer):
                 f"{exp_dir} looks ahead and cannot be run frame by frame: leave --streaming out, "
                 "or train a model with separator_conf.causal: true"
             )
+        stft = getattr(self.model.encoder, "stft", None)
+        self.n_fft, self.hop_length = (stft.n_fft, stft.hop_length) if stft else (0, 0)
         self._frames_per_step = 1 if streaming else _FRAMES_PER_STEP
 
     def enhance(self, blocks: Iterable[np.ndarray]) -> Blocks:
@@ -89,21 +104,24 @@ class TorchEnhancer(Enhancer):
             return enhanced_windows(
                 blocks,
                 self.microphones,
-                self._enhance_window,
+                self.enhance_at_once,
                 _WINDOW_SECONDS * rate,
                 _OVERLAP_SECONDS * rate,
             )
-        stft = self.model.encoder.stft
         return enhanced_frames(
             blocks,
             self.microphones,
-            _Steps(self.model.separator, self._separate_speech.device),
-            stft.n_fft,
-            stft.hop_length,
+            self.new_step(),
+            self.n_fft,
+            self.hop_length,
             self._frames_per_step,
         )
 
-    def _enhance_window(self, window: np.ndarray) -> np.ndarray:
+    def new_step(self) -> Callable[[np.ndarray], np.ndarray]:
+        return _Steps(self.model.separator, self._separate_speech.device)
+
+    def enhance_at_once(self, window: np.ndarray) -> np.ndarray:
+        """A signal (samples, microphones) to its estimate (samples,), by ESPnet's inference."""
         mixture = window[None] if self.microphones > 1 else window[None, :, 0]
         return self._separate_speech(mixture, fs=self.sample_rate)[0][0]
 
@@ -138,26 +156,32 @@ class OnnxEnhancer(Enhancer):
         self._folder = Path(folder)
         self.meta = json.loads((self._folder / "meta.json").read_text(encoding="utf-8"))
         self.sample_rate, self.microphones = self.meta["sample_rate"], self.meta["microphones"]
+        self.n_fft, self.hop_length = self.meta["n_fft"], self.meta["hop_length"]
         self.causal = "streaming" in self.meta["models"]
         if streaming and not self.causal:
             raise ValueError(f"{folder} holds no streaming model: leave --streaming out")
 
     def enhance(self, blocks: Iterable[np.ndarray]) -> Blocks:
-        from espnet2_tfckd.deploy.onnx_enhance import Enhancer as Session
-
-        session = Session(self._folder)
         if not self.causal:
             rate = self.sample_rate
             return enhanced_windows(
                 blocks,
                 self.microphones,
-                session.enhance,
+                self._session().enhance,
                 _WINDOW_SECONDS * rate,
                 _OVERLAP_SECONDS * rate,
             )
         return enhanced_frames(
-            blocks, self.microphones, session.step, self.meta["n_fft"], self.meta["hop_length"], 1
+            blocks, self.microphones, self.new_step(), self.n_fft, self.hop_length, 1
         )
+
+    def new_step(self) -> Callable[[np.ndarray], np.ndarray]:
+        return self._session().step
+
+    def _session(self):
+        from espnet2_tfckd.deploy.onnx_enhance import Enhancer as Session
+
+        return Session(self._folder)
 
 
 def load_enhancer(model: str, device: str = "cpu", streaming: bool = False) -> Enhancer:

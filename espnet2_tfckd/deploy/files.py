@@ -117,6 +117,30 @@ def enhance_file(
     return outcome
 
 
+def read_mixture(source: str, enhancer: Enhancer, channel: int = 0) -> np.ndarray:
+    """Read a whole file in the rate and channels that a model takes.
+
+    Args:
+        source: Audio file.
+        enhancer: The model.
+        channel: Which channel a model for one microphone takes of several.
+
+    Returns:
+        The mixture, (samples, microphones).
+
+    Raises:
+        ValueError: The file cannot be read or does not suit the model; names it.
+    """
+    try:
+        with soundfile.SoundFile(source) as audio:
+            _adapt(audio, enhancer, channel, Outcome(source))
+            blocks = _read(audio, enhancer.microphones, channel, lambda seconds: None)
+            rates = audio.samplerate, enhancer.sample_rate
+            return np.concatenate(list(resampled(blocks, *rates, enhancer.microphones)))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{source}: {error}") from error
+
+
 def _adapt(audio, enhancer: Enhancer, channel: int, outcome: Outcome) -> None:
     if audio.frames == 0:
         raise ValueError("is empty")

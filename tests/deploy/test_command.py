@@ -77,8 +77,8 @@ def test_long_audio_of_other_models_is_enhanced_in_windows(offline_exp, monkeypa
     signal = noise(5 * 16000)
     model = TorchEnhancer(offline_exp)
     longest = []
-    whole = model._enhance_window
-    monkeypatch.setattr(model, "_enhance_window", lambda w: longest.append(len(w)) or whole(w))
+    whole = model.enhance_at_once
+    monkeypatch.setattr(model, "enhance_at_once", lambda w: longest.append(len(w)) or whole(w))
     estimate = np.concatenate(list(model.enhance([signal])))
     assert len(estimate) == len(signal) and max(longest) <= 3 * 16000
     np.testing.assert_allclose(
