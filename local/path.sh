@@ -21,6 +21,9 @@ if [ "${TFCKD_PYTHON_OK:-}" != true ]; then
     export PYTHONPATH=$tfckd_root${PYTHONPATH:+:$PYTHONPATH}
     # without a locale Python would take files and output for ASCII
     export PYTHONUTF8=1 TFCKD_PYTHON_OK=true
+    # glibc would hand the memory of large features back after each use, and zero it anew
+    export MALLOC_MMAP_THRESHOLD_=${MALLOC_MMAP_THRESHOLD_:-4294967296}
+    export MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:-4294967296}
     if ! tfckd_python_works; then
         export PATH=$tfckd_root/.venv/bin:$PATH
         [ "$(cat "$tfckd_stamp" 2>/dev/null)" = "$tfckd_requirements" ] && tfckd_python_works ||
