@@ -196,14 +196,18 @@ def _described(
     row = data.metadata.get(utterance, {})
     return {
         "listening": listening,
-        "gain": f"{cell({by: gains[by][utterance]}, by, signed=True)}{UNITS.get(by, '')}",
+        "gain": _with_unit(cell({by: gains[by][utterance]}, by, signed=True), by),
         "facts": [f"{GROUPS[column]}: {row[column]}" for column in GROUPS if row.get(column)],
         "scores": {
             name: [
-                f"{HEADINGS[key]}{UNITS.get(key, '')} {cell(of_system[utterance], key)}"
+                f"{HEADINGS[key]} {_with_unit(cell(of_system[utterance], key), key)}"
                 for key in CAPTION_SCORES
                 if of_system.get(utterance, {}).get(key) is not None
             ]
             for name, of_system in scores.items()
         },
     }
+
+
+def _with_unit(text: str, key: str) -> str:
+    return f"{text} dB" if key in UNITS else text

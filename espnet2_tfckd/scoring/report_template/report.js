@@ -9,31 +9,34 @@ function add(parent, name, attributes, text) {
   return parent.appendChild(element);
 }
 
-// Range of an axis that holds all values, and round numbers in it.
-function axis(values) {
+// Range of an axis that holds all values, and round numbers in it, no closer than the closest.
+function axis(values, closest = 0) {
   let low = Math.min(...values), high = Math.max(...values);
   if (low === high) [low, high] = [low - 1, high + 1];
   const rough = (high - low) / 6, power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 5, 10].find((factor) => factor * power >= rough) * power;
+  const round = [1, 2, 5, 10].find((factor) => factor * power >= rough) * power;
+  const step = Math.max(round, closest);
   const margin = 0.04 * (high - low), ticks = [];
   for (let tick = Math.ceil(low / step); tick <= high / step; tick++) ticks.push(tick * step);
   const decimals = Math.max(0, -Math.floor(Math.log10(step)));
   return { low: low - margin, high: high + margin, ticks: ticks.map((t) => [t, t.toFixed(decimals)]) };
 }
 
-// series: [{number, points: [[x, y, title]]}]
-function plot(svg, { x, y, series, lines }) {
+// series: [{number, points: [[x, y, title]]}]. Curves run from epoch to epoch; in scatter plots,
+// marks of several series at the same place stand side by side.
+function plot(svg, { x, y, series, curves }) {
   const width = svg.clientWidth, height = svg.clientHeight;
   const left = 64, right = 12, top = 12, bottom = 48;
   svg.replaceChildren();
   svg.setAttribute("viewBox", `0 0 ${width} ${height}`);
   const points = series.flatMap((one) => one.points);
   if (!points.length || !width) return;
-  const across = axis(points.map((point) => point[0])), up = axis(points.map((point) => point[1]));
-  const place = (value, range, from, to) =>
+  const across = axis(points.map((point) => point[0]), curves ? 1 : 0);
+  const up = axis(points.map((point) => point[1]));
+  const scaled = (value, range, from, to) =>
     from + ((value - range.low) / (range.high - range.low)) * (to - from);
-  const h = (value) => place(value, across, left, width - right);
-  const v = (value) => place(value, up, height - bottom, top);
+  const h = (value) => scaled(value, across, left, width - right);
+  const v = (value) => scaled(value, up, height - bottom, top);
   for (const [tick, text] of across.ticks) {
     add(svg, "line", { class: "grid", x1: h(tick), x2: h(tick), y1: top, y2: height - bottom });
     add(svg, "text", { x: h(tick), y: height - bottom + 18, "text-anchor": "middle" }, text);
@@ -46,13 +49,14 @@ function plot(svg, { x, y, series, lines }) {
   add(svg, "text", { x: (left + width - right) / 2, y: height - 8, "text-anchor": "middle" }, x);
   const middle = (top + height - bottom) / 2;
   add(svg, "text", { "text-anchor": "middle", transform: `translate(14 ${middle}) rotate(-90)` }, y);
-  for (const { number, points } of series) {
+  for (const [place, { number, points }] of series.entries()) {
+    const aside = curves ? 0 : 7 * (place - (series.length - 1) / 2);
     const group = add(svg, "g", { class: `series-${number % 6}` });
-    if (lines) {
+    if (curves) {
       add(group, "polyline", { points: points.map(([px, py]) => `${h(px)},${v(py)}`).join(" ") });
     }
     for (const [px, py, title] of points) {
-      const box = { x: h(px) - 5, y: v(py) - 5, width: 10, height: 10 };
+      const box = { x: h(px) - 5 + aside, y: v(py) - 5, width: 10, height: 10 };
       add(add(group, "use", { href: `#mark-${number % 6}`, ...box }), "title", {}, title);
     }
   }
@@ -104,7 +108,7 @@ for (const scatter of document.querySelectorAll(".scatter")) {
           snr, gain, `${data.utterances[i]}\n${system}: ${gain.toFixed(decimals)} at ${snr} dB`,
         ]),
     }));
-    plot(svg, { x: data.x, y: title, series, lines: false });
+    plot(svg, { x: data.x, y: title, series, curves: false });
   };
   const fill = () => {
     const { decimals, gains } = metric();
@@ -143,7 +147,7 @@ for (const curves of document.querySelectorAll(".curves")) {
     ]),
   }));
   const svg = curves.querySelector(".plot");
-  keepDrawn(svg, () => plot(svg, { x: "epoch", y: "validation loss", series, lines: true }));
+  keepDrawn(svg, () => plot(svg, { x: "epoch", y: "validation loss", series, curves: true }));
 }
 
 // One player at a time.
