@@ -41,6 +41,7 @@ requirements = [
     "tqdm",
 ]
 asr = ["transformers"]
+demo = ["gradio"]
 test = ["pocketsphinx", "pyroomacoustics", "pytest", "selenium"]
 
 setup(
@@ -56,5 +57,5 @@ setup(
     package_data={"espnet2_tfckd": ["scoring/report_template/*"]},
     install_requires=requirements,
     entry_points={"console_scripts": ["espnet2-tfckd = espnet2_tfckd.deploy.command:main"]},
-    extras_require={"asr": asr, "test": test, "dev": [*test, "ruff"]},
+    extras_require={"asr": asr, "demo": demo, "test": test, "dev": [*test, "ruff"]},
 )
