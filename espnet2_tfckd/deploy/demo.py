@@ -14,9 +14,10 @@ from espnet2_tfckd.scoring.audio import read_channel
 from espnet2_tfckd.scoring.spectrogram import RANGE_DB, spectrogram_db, spectrogram_png
 
 KEPT_SECONDS = 3600  # what visitors leave behind is deleted after that
-STYLE = """.spectrogram img {
-  width: 100% !important; height: 16rem !important; object-fit: fill !important;
-}"""
+STYLE = """
+.spectrogram .image-frame { width: 100% !important; }
+.spectrogram img { width: 100% !important; height: 16rem !important; object-fit: fill !important; }
+"""
 AUDIO_FILE = {"type": "filepath", "buttons": ["download"]}  # no button to share it with others
 PICTURE = {
     "type": "pil",
@@ -116,7 +117,8 @@ def build_page(enhancer: Enhancer, model: str, folder: str | Path, channel: int 
             f"Spectrograms before and after: 0 to {enhancer.sample_rate / 2000:g} kHz from bottom "
             f"to top, {RANGE_DB} dB from dark to bright, the same for both."
         )
-        recording.change(enhance, recording, [estimate, before, after, messages])
+        shown = [estimate, before, after, messages]
+        recording.change(enhance, recording, shown, concurrency_limit=1)
     return page
 
 
@@ -136,17 +138,20 @@ def launch(page, host: str, port: int) -> str:
     """
     import gradio
 
-    _, address, _ = page.launch(
-        server_name=host,
-        server_port=port,
-        prevent_thread_lock=True,
-        quiet=True,
-        share=False,
-        run_history=False,
-        footer_links=[],
-        css=STYLE,
-        theme=gradio.themes.Default(font="system-ui", font_mono="monospace"),  # none to fetch
-    )
+    try:
+        _, address, _ = page.launch(
+            server_name=host,
+            server_port=port,
+            prevent_thread_lock=True,
+            quiet=True,
+            share=False,
+            run_history=False,
+            footer_links=[],
+            css=STYLE,
+            theme=gradio.themes.Default(font="system-ui", font_mono="monospace"),  # none to fetch
+        )
+    except OSError as error:
+        raise OSError(f"{host}, port {port}, cannot be had: choose another --port") from error
     return address
 
 
