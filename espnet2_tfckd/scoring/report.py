@@ -134,10 +134,10 @@ def scored_set_section(scored_set: ScoredSet, ref_channel: int, budget: int) -> 
         budget: Characters that sounds and pictures may take.
 
     Returns:
-        ``name``; ``systems``, their names; ``scatter`` from
+        ``name``; ``mixture`` and ``systems``, their names; ``scatter`` from
         :func:`espnet2_tfckd.scoring.gains.scatter_plot`; ``best`` and ``worst``, the utterances to
         listen to; ``chosen_by``, heading of the metric by whose gain ``chosen_system`` picks them
-        (None without scores); ``remarks``, sentences on what is missing.
+        (None without scores); ``remarks`` and ``audio_remarks``, sentences on what is missing.
     """
     mixture, *systems = scores = _read_scores(scored_set)
     gains = {name: gains_over(scores[mixture], scores[name]) for name in systems}
@@ -146,20 +146,27 @@ def scored_set_section(scored_set: ScoredSet, ref_channel: int, budget: int) -> 
         f"There are no scores of {name} by utterance." for name in scores if not scores[name]
     ]
     by = next((key for key in CHOSEN_BY if gains[systems[-1]].get(key)), None)
-    section = {"name": scored_set.name, "systems": systems, "scatter": scatter, "best": []}
-    section |= {"worst": [], "chosen_by": by and HEADINGS[by], "chosen_system": systems[-1]}
-    if by:
-        best, worst = extremes(gains[systems[-1]][by], NUM_EXTREMES)
-        entries, missing = _entries(scored_set)
-        heard, cut = listen_in_turn(best, worst, entries, ref_channel, budget)
-        remarks += missing + cut
-        for key, chosen in (("best", best), ("worst", worst)):
-            section[key] = [
-                _described(heard[utterance], scored_set.data, scores, gains[systems[-1]], by)
-                for utterance in chosen
-                if utterance in heard
-            ]
-    return section | {"remarks": remarks}
+    section = {
+        "name": scored_set.name,
+        "mixture": mixture,
+        "systems": systems,
+        "scatter": scatter,
+        "remarks": remarks,
+        "chosen_by": by and HEADINGS[by],
+        "chosen_system": systems[-1],
+    }
+    if by is None:
+        return section | {"best": [], "worst": [], "audio_remarks": []}
+    best, worst = extremes(gains[systems[-1]][by], NUM_EXTREMES)
+    entries, missing = _entries(scored_set)
+    heard, cut = listen_in_turn(best, worst, entries, ref_channel, budget)
+    for key, chosen in (("best", best), ("worst", worst)):
+        section[key] = [
+            _described(heard[utterance], scored_set.data, scores, gains[systems[-1]], by)
+            for utterance in chosen
+            if utterance in heard
+        ]
+    return section | {"audio_remarks": missing + cut}
 
 
 def _read_scores(scored_set: ScoredSet) -> dict[str, Scores]:
