@@ -20,6 +20,7 @@ requirements = [
     "espnet_model_zoo",
     "fast_bss_eval",
     "huggingface_hub",
+    "jinja2",
     "kaldiio",
     "matplotlib",
     "mir_eval",
@@ -27,6 +28,7 @@ requirements = [
     "onnx",
     "onnxruntime",
     "pesq",
+    "pillow",
     "pystoi",
     "pyyaml",
     "scipy",
@@ -39,7 +41,8 @@ requirements = [
     "tqdm",
 ]
 asr = ["transformers"]
-test = ["pocketsphinx", "pyroomacoustics", "pytest"]
+demo = ["gradio"]
+test = ["pocketsphinx", "pyroomacoustics", "pytest", "selenium"]
 
 setup(
     name="espnet2_tfckd",
@@ -51,7 +54,8 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11",
     packages=find_packages(include=["espnet2_tfckd", "espnet2_tfckd.*"]),
+    package_data={"espnet2_tfckd": ["scoring/report_template/*"]},
     install_requires=requirements,
     entry_points={"console_scripts": ["espnet2-tfckd = espnet2_tfckd.deploy.command:main"]},
-    extras_require={"asr": asr, "test": test, "dev": [*test, "ruff"]},
+    extras_require={"asr": asr, "demo": demo, "test": test, "dev": [*test, "ruff"]},
 )

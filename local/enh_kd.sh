@@ -222,9 +222,27 @@ score_test_sets() {
     done
 }
 
-score() { score_test_sets score ${scoring_protocol:+--scoring_protocol "$scoring_protocol"}; }
+report() {
+    local name model_dir system options=()
+    for name in $test_sets; do
+        options+=(--test_set "$name=$data_feats/$name")
+    done
+    for model_dir in "${model_dirs[@]}"; do
+        system=$(basename "$model_dir")
+        options+=(--model "${system#enh_}=$model_dir")
+    done
+    stage_module report "${options[@]}" --results "$expdir" "${channel_options[@]}"
+}
 
-recognise() { score_test_sets asr_score --asr_model "$asr_model" --ngpu "$ngpu"; }
+score() {
+    score_test_sets score ${scoring_protocol:+--scoring_protocol "$scoring_protocol"}
+    report
+}
+
+recognise() {
+    score_test_sets asr_score --asr_model "$asr_model" --ngpu "$ngpu"
+    report
+}
 
 distilled_dir=$expdir/enh_$distilled
 packed=$distilled_dir/enh_${distilled}_${inference_model%.*}.zip

@@ -10,8 +10,8 @@ stages="
    6  teacher           train it: exp/enh_<teacher_config>
    7  students          train with the teacher and, with --train_baseline, without it
    8  enhance           test sets with every model: exp/*/enhanced_<set>
-   9  score             exp/RESULTS.md, exp/results.json
-  10  recognise         adds word errors to both, if --asr_model is given
+   9  score             exp/RESULTS.md, exp/results.json; to see and hear: exp/report.html
+  10  recognise         adds word errors to these, if --asr_model is given
   11  pack              the distilled student as a zip file
   12  export            the distilled student to ONNX, with an example
   13  publish           write what goes to the hub, if --hf_repo is given; upload with --publish true"

@@ -7,8 +7,8 @@ tfckd_python_works() {
     python - 2>/dev/null <<'PYTHON'
 import torch, espnet2, espnet2_tfckd
 from importlib.util import find_spec
-names = """av ci_sdr editdistance einops espnet_model_zoo fast_bss_eval huggingface_hub kaldiio
-matplotlib mir_eval onnx onnxruntime pesq pystoi scipy soundfile soxr speechmos tensorboard
+names = """PIL av ci_sdr editdistance einops espnet_model_zoo fast_bss_eval huggingface_hub jinja2
+kaldiio matplotlib mir_eval onnx onnxruntime pesq pystoi scipy soundfile soxr speechmos tensorboard
 torchaudio tqdm yaml"""
 raise SystemExit(not all(map(find_spec, names.split())))
 PYTHON

@@ -130,6 +130,11 @@ class TestAllStages:
         assert all(row["num_params"] > 0 and row["rtf"] > 0 for row in rows[1:])
         assert "student_distill" in (recipe / "exp" / "RESULTS.md").read_text()
 
+    def test_the_report_lets_both_utterances_be_heard(self, recipe):
+        html = (recipe / "exp" / "report.html").read_text()
+        assert html.count("<audio") == 2 * 5  # noisy, three systems, reference
+        assert "over the mixture in SI-SDR" in html
+
     def test_a_packed_model_can_be_the_teacher(self, repository, recipe):
         packed = "exp/enh_student_distill/enh_student_distill_valid.loss.best.zip"
         teacher = ("--teacher_model_tag", packed, "--expdir", "exp/from_packed")
@@ -149,6 +154,8 @@ class TestAllStages:
         rows = json.loads((recipe / "exp" / "downloaded" / "results.json").read_text())
         systems = [row["system"] for row in rows]
         assert systems == ["noisy", "student_distill_valid.loss.best"]
+        html = (recipe / "exp" / "downloaded" / "report.html").read_text()
+        assert html.count("<audio") == 2 * 3 and "it was not trained here" in html
 
     def test_the_distilled_student_is_exported_and_made_ready_for_the_hub(self, repository, recipe):
         exp_dir = recipe / "exp" / "enh_student_distill"

@@ -82,6 +82,11 @@ class TestEveryStage:
         assert all(row["num_utterances"] == 2 and row["num_failed"] == 0 for row in rows)
         assert all(row["rtf"] > 0 for row in rows[1:])
 
+    def test_every_signal_can_be_heard_in_the_report(self, recipe, channels, infix):
+        html = (recipe / f"exp/{infix}report.html").read_text()
+        assert html.count("<audio") == 2 * 5  # noisy, three systems, reference
+        assert "Not to be heard" not in html
+
     def test_the_packed_student_enhances_to_one_channel(self, recipe, channels, infix, tmp_path):
         from espnet2.bin.enh_inference import SeparateSpeech
 
@@ -115,6 +120,7 @@ def test_stage_10_adds_word_errors_to_the_results(repository, one_microphone):
         silent = len(new["failed"].get("wer", ()))
         assert silent == 2 or 0 <= new["wer"] <= 1 and 0 <= new["task1_metric"] <= 1
     assert "`pocketsphinx`" in (one_microphone / "exp" / "RESULTS.md").read_text()
+    assert "<code>pocketsphinx</code>" in (one_microphone / "exp" / "report.html").read_text()
     assert (one_microphone / "exp" / "log" / "stage10.log").is_file()
 
 

@@ -1,4 +1,4 @@
-"""The command espnet2-tfckd: enhance audio with a trained model, tell what it is, check it."""
+"""The command espnet2-tfckd: enhance audio with a trained model, describe, check or show one."""
 
 from __future__ import annotations
 
@@ -118,26 +118,47 @@ def parity(args: argparse.Namespace) -> None:
         raise RuntimeError(f"{args.model} differs frame by frame by more than rounding ({allowed})")
 
 
+def demo(args: argparse.Namespace) -> None:
+    """Serve a page to try a model out.
+
+    Raises:
+        RuntimeError: gradio is not installed.
+    """
+    from espnet2_tfckd.deploy.demo import check_gradio, serve
+    from espnet2_tfckd.deploy.enhancer import load_enhancer
+
+    check_gradio()
+    enhancer = load_enhancer(args.model, args.device, args.streaming)
+    serve(enhancer, args.model, args.host, args.port, args.channel)
+
+
 def get_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="espnet2-tfckd", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="command")
     model = "experiment directory, ONNX folder, packed .zip, or <user>/<model> on the hub"
 
-    command = commands.add_parser("enhance", help="enhance audio files")
+    running = argparse.ArgumentParser(add_help=False)
+    running.add_argument("--model", required=True, help=model)
+    running.add_argument("--device", default="cpu", help="cpu or cuda; ONNX runs on the CPU")
+    running.add_argument("--streaming", action="store_true", help="frame by frame, as live audio")
+    running.add_argument("--channel", type=int, default=0, help="which of several channels to take")
+
+    command = commands.add_parser("enhance", help="enhance audio files", parents=[running])
     command.add_argument("inputs", nargs="+", help="audio files, folders, or - for standard input")
-    command.add_argument("--model", required=True, help=model)
     command.add_argument(
         "--output", "-o", required=True, help="file, folder, or - for standard output"
     )
     command.add_argument("--nj", type=int, default=1, help="files at a time")
-    command.add_argument("--device", default="cpu", help="cpu or cuda; ONNX runs on the CPU")
-    command.add_argument("--streaming", action="store_true", help="frame by frame, as live audio")
-    command.add_argument("--channel", type=int, default=0, help="which of several channels to take")
     command.add_argument(
         "--skip_existing", action="store_true", help="leave out files that have their output"
     )
     command.set_defaults(run=enhance)
+
+    command = commands.add_parser("demo", help="try a model in the browser", parents=[running])
+    command.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    command.add_argument("--port", type=int, default=7860, help="port to listen on")
+    command.set_defaults(run=demo)
 
     command = commands.add_parser("info", help="tell what a model is")
     command.add_argument("model", help=model)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 import shutil
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from espnet2_tfckd.cli import atomic_write
 from espnet2_tfckd.scoring.parallel import JOURNAL, read_journal
 from espnet2_tfckd.scoring.tables import mean_and_ci95
 from espnet2_tfckd.stages.score import read_json
+from espnet2_tfckd.training_log import logged_epochs
 
 MODEL = "valid.loss.best.pth"
 TEST_SET = "test"
@@ -214,25 +214,6 @@ def training_result(log: Path, start: int, usage: Usage) -> dict:
         "cpu_seconds_per_update": cost,
         "peak_mb": usage.peak_mb if latest else None,
     }
-
-
-def logged_epochs(log: str) -> dict[int, dict]:
-    """Results of each epoch in ESPnet's log: updates so far, train_time, valid_loss.
-
-    Examples:
-        >>> line = "2epoch results: [train] loss=1, train_time=0.5, total_count=9, [valid] loss=7.5"
-        >>> logged_epochs(line)
-        {2: {'updates': 9, 'train_time': 0.5, 'valid_loss': 7.5}}
-    """
-    epochs = {}
-    for match in re.finditer(r"(\d+)epoch results: \[train\](.*)\[valid\](.*)", log):
-        train, valid = (dict(re.findall(r"(\w+)=([^,\s]+)", part)) for part in match.groups()[1:])
-        epochs[int(match[1])] = {
-            "updates": int(train["total_count"]),
-            "train_time": float(train["train_time"]),
-            "valid_loss": float(valid["loss"]),
-        }
-    return epochs
 
 
 def remove_checkpoints(exp_dir: Path) -> None:

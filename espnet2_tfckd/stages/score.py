@@ -180,11 +180,12 @@ def update_results(
     return rows
 
 
-def _system(text: str) -> tuple[str, Path]:
-    name, equals, scp = text.partition("=")
-    if not (equals and scp and re.fullmatch(r"[\w.-]+", name)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not name=scp")
-    return name, Path(scp)
+def name_and_path(text: str) -> tuple[str, Path]:
+    """Type of an argument ``name=path``."""
+    name, equals, path = text.partition("=")
+    if not (equals and path and re.fullmatch(r"[\w.-]+", name)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not name=path")
+    return name, Path(path)
 
 
 def systems_parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -203,7 +204,7 @@ def systems_parser(name: str, description: str) -> argparse.ArgumentParser:
         "--system",
         required=True,
         action="append",
-        type=_system,
+        type=name_and_path,
         metavar="NAME=SCP",
         help="estimates of a system; repeat for further rows, the noisy mixture first",
     )

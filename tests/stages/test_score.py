@@ -118,7 +118,7 @@ def test_broken_earlier_results_are_refused_before_scoring(data_dir, exp_dir, sy
     [
         (["--scoring_protocol", "PESQ NOISE"], "NOISE is not among PESQ STOI"),
         (["--scoring_protocol", " "], "must not be empty"),
-        (["--system", "no_equals_sign"], "'no_equals_sign' is not name=scp"),
+        (["--system", "no_equals_sign"], "'no_equals_sign' is not name=path"),
         (["--system", "a=other.scp"], "two systems have the same name"),
         (["--nj", "0"], "--nj"),
     ],

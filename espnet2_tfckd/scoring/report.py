@@ -1,0 +1,220 @@
+"""The listening report: one HTML page that needs no other file and no network."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from espnet2_tfckd.datadir import DataDir
+from espnet2_tfckd.scoring.audio import read_scp
+from espnet2_tfckd.scoring.comparison_report import UNITS
+from espnet2_tfckd.scoring.gains import Gains, Scores, gains_over, input_snrs, scatter_plot
+from espnet2_tfckd.scoring.listening import Listening, extremes, listen_in_turn
+from espnet2_tfckd.scoring.metrics import HEADINGS
+from espnet2_tfckd.scoring.parallel import JOURNAL, System, read_journal
+from espnet2_tfckd.scoring.spectrogram import RANGE_DB, colour_scale
+from espnet2_tfckd.scoring.tables import GROUPS, cell, explanations, left_out, score_header
+from espnet2_tfckd.scoring.training_curves import heat_maps, validation_losses
+
+NUM_EXTREMES = 10
+MEDIA_CHARACTERS = 16_000_000  # of sounds and pictures, all test sets together
+CHOSEN_BY = ("si_sdr", *HEADINGS)  # the first of these that was scored picks the extremes
+CAPTION_SCORES = ("si_sdr", "pesq_wb", "stoi", "dnsmos_ovrl")
+
+
+@dataclass(frozen=True)
+class ScoredSet:
+    """A test set and what was scored on it.
+
+    Attributes:
+        name: Its name in the tables.
+        data: Its data directory.
+        mixture: The unprocessed mixture, as a system.
+        systems: The models; the last one's gain says which utterances are worth listening to.
+    """
+
+    name: str
+    data: DataDir
+    mixture: System
+    systems: Sequence[System]
+
+
+def render_report(
+    rows: Sequence[dict],
+    scored_sets: Sequence[ScoredSet],
+    models: Mapping[str, Path],
+    ref_channel: int = 0,
+) -> str:
+    """The whole of ``report.html``; a sentence stands for whatever is not there.
+
+    Args:
+        rows: The objects of ``results.json``.
+        scored_sets: The test sets.
+        models: Experiment directories by the names of their systems.
+        ref_channel: Channel of files with several.
+
+    Returns:
+        HTML; the same for the same files.
+
+    Raises:
+        ValueError: An SNR is not a number, or a list of estimates is malformed.
+    """
+    budget = MEDIA_CHARACTERS // max(1, len(scored_sets))
+    losses, remarks = validation_losses(models)
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            table=results_table(rows),
+            scored_sets=[scored_set_section(one, ref_channel, budget) for one in scored_sets],
+            losses=losses,
+            epochs=sorted({epoch for by_epoch in losses.values() for epoch in by_epoch}),
+            curve_remarks=remarks,
+            heat_maps=heat_maps(models),
+            models=models,
+            colours=colour_scale(),
+            range_db=RANGE_DB,
+        )
+    )
+
+
+def _environment():
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    from markupsafe import Markup, escape
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "report_template"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["code"] = lambda text: Markup(
+        re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text)))
+    )
+    return environment
+
+
+def results_table(rows: Sequence[dict]) -> dict:
+    """The table of scores with the columns of ``RESULTS.md``.
+
+    Args:
+        rows: The objects of ``results.json``.
+
+    Returns:
+        ``header``; ``rows`` of cells with ``text``, ``value`` (to sort by) and ``note`` (number of
+        a note, or None); ``notes``, in Markdown; ``help``, in Markdown.
+    """
+    header, columns = score_header(rows)
+    notes, body = [], []
+    for row in rows:
+        cells = [
+            {"text": str(row[key]), "value": row[key], "note": None}
+            for key in ("dataset", "system", "num_utterances")
+        ]
+        for key in columns:
+            note = left_out(row, key)
+            notes += [note] if note else []
+            text = cell(row, key, with_ci=True)
+            cells.append(
+                {"text": text, "value": row.get(key), "note": len(notes) if note else None}
+            )
+        body.append(cells)
+    return {"header": header, "rows": body, "notes": notes, "help": explanations(rows)}
+
+
+def scored_set_section(scored_set: ScoredSet, ref_channel: int, budget: int) -> dict:
+    """What the page shows of a test set.
+
+    Args:
+        scored_set: The test set.
+        ref_channel: Channel of files with several.
+        budget: Characters that sounds and pictures may take.
+
+    Returns:
+        ``name``; ``mixture`` and ``systems``, their names; ``scatter`` from
+        :func:`espnet2_tfckd.scoring.gains.scatter_plot`; ``best`` and ``worst``, the utterances to
+        listen to; ``chosen_by``, heading of the metric by whose gain ``chosen_system`` picks them
+        (None without scores); ``remarks`` and ``audio_remarks``, sentences on what is missing.
+    """
+    mixture, *systems = scores = _read_scores(scored_set)
+    gains = {name: gains_over(scores[mixture], scores[name]) for name in systems}
+    scatter = scatter_plot(gains, *input_snrs(scored_set.data.metadata, scores[mixture]))
+    remarks = [
+        f"There are no scores of {name} by utterance." for name in scores if not scores[name]
+    ]
+    by = next((key for key in CHOSEN_BY if gains[systems[-1]].get(key)), None)
+    section = {
+        "name": scored_set.name,
+        "mixture": mixture,
+        "systems": systems,
+        "scatter": scatter,
+        "remarks": remarks,
+        "chosen_by": by and HEADINGS[by],
+        "chosen_system": systems[-1],
+    }
+    if by is None:
+        return section | {"best": [], "worst": [], "audio_remarks": []}
+    best, worst = extremes(gains[systems[-1]][by], NUM_EXTREMES)
+    entries, missing = _entries(scored_set)
+    heard, cut = listen_in_turn(best, worst, entries, ref_channel, budget)
+    for key, chosen in (("best", best), ("worst", worst)):
+        section[key] = [
+            _described(heard[utterance], scored_set.data, scores, gains[systems[-1]], by)
+            for utterance in chosen
+            if utterance in heard
+        ]
+    return section | {"audio_remarks": missing + cut}
+
+
+def _read_scores(scored_set: ScoredSet) -> dict[str, Scores]:
+    """Scores of each utterance by system, the mixture first."""
+    return {
+        system.name: {
+            utterance: record["scores"]
+            for utterance, record in read_journal(system.score_dir / JOURNAL).items()
+            if utterance in scored_set.data.mixture
+        }
+        for system in (scored_set.mixture, *scored_set.systems)
+    }
+
+
+def _entries(scored_set: ScoredSet) -> tuple[dict[str, Mapping[str, str]], list[str]]:
+    """scp entries by signal, in the order to be heard, and sentences on lists that are missing."""
+    entries, remarks = {scored_set.mixture.name: scored_set.data.mixture}, []
+    for system in scored_set.systems:
+        if system.estimate_scp.is_file():
+            entries[system.name] = read_scp(system.estimate_scp)
+        else:
+            remarks.append(
+                f"{system.name} cannot be heard: `{system.estimate_scp}` is not there; stage 8 "
+                "makes it."
+            )
+    return {**entries, "reference": scored_set.data.reference}, remarks
+
+
+def _described(
+    listening: Listening, data: DataDir, scores: Mapping[str, Scores], gains: Gains, by: str
+) -> dict:
+    """An utterance with its gain, what the metadata say of it, and the scores of each signal."""
+    utterance = listening.utterance
+    row = data.metadata.get(utterance, {})
+    return {
+        "listening": listening,
+        "gain": _with_unit(cell({by: gains[by][utterance]}, by, signed=True), by),
+        "facts": [f"{GROUPS[column]}: {row[column]}" for column in GROUPS if row.get(column)],
+        "scores": {
+            name: [
+                f"{HEADINGS[key]} {_with_unit(cell(of_system[utterance], key), key)}"
+                for key in CAPTION_SCORES
+                if of_system.get(utterance, {}).get(key) is not None
+            ]
+            for name, of_system in scores.items()
+        },
+    }
+
+
+def _with_unit(text: str, key: str) -> str:
+    return f"{text} dB" if key in UNITS else text

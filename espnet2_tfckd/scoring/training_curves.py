@@ -1,0 +1,58 @@
+"""What trainings left behind: validation losses and pictures of calibration weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from espnet2_tfckd.scoring.listening import data_uri
+from espnet2_tfckd.training_log import logged_epochs
+
+
+def validation_losses(models: Mapping[str, Path]) -> tuple[dict[str, dict[int, float]], list[str]]:
+    """Validation loss of each epoch from ESPnet's logs.
+
+    Args:
+        models: Experiment directories by the name of their system.
+
+    Returns:
+        Losses by epoch for each model that has some, and a sentence for each that has none.
+    """
+    curves, remarks = {}, []
+    for name, exp_dir in models.items():
+        log = exp_dir / "train.log"
+        if not log.is_file():
+            remarks.append(f"{name} has no curve: there is no `{log}`, so it was not trained here.")
+            continue
+        epochs = logged_epochs(log.read_text(encoding="utf-8", errors="replace"))
+        losses = {epoch: row["valid_loss"] for epoch, row in sorted(epochs.items())}
+        losses = {epoch: loss for epoch, loss in losses.items() if math.isfinite(loss)}
+        if losses:
+            curves[name] = losses
+        else:
+            remarks.append(f"{name} has no curve: `{log}` has no finite validation loss.")
+    return curves, remarks
+
+
+def heat_maps(models: Mapping[str, Path]) -> list[dict]:
+    """The last pictures of calibration weights that trainings have drawn.
+
+    Args:
+        models: As for :func:`validation_losses`.
+
+    Returns:
+        ``system``, ``epoch``, ``path`` and ``image`` (a ``data:`` URI) for each model that has one.
+    """
+    found = []
+    for name, exp_dir in models.items():
+        pictures = {
+            int(path.stem.removesuffix("ep")): path
+            for path in (exp_dir / "images" / "calibration_weights").glob("*ep.png")
+            if path.stem.removesuffix("ep").isdigit()
+        }
+        if pictures:
+            epoch, path = max(pictures.items())
+            image = data_uri("image/png", path.read_bytes())
+            found.append({"system": name, "epoch": epoch, "path": str(path), "image": image})
+    return found
