@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 
@@ -24,9 +26,9 @@ class I2SRFTFCKDDistiller(AbsDistiller):
 
     loss = intra_weight * (encoder + bottleneck + decoder) + inter_weight * inter
 
-    Published are intra- and inter-set losses of weight 1, both streams, ``own`` weighting and
-    recursive fusion; the options below are ablations of it, and ``nearest``, ``teacher_fusion``,
-    ``frequency_bands`` and ``scale: log`` are variants of ours.
+    Published are intra- and inter-set losses of weight 1, all sets, both streams, ``own`` weighting
+    and recursive fusion; the options below are ablations of it, and ``sets``, ``nearest``,
+    ``teacher_fusion``, ``frequency_bands`` and ``scale: log`` are variants of ours.
 
     Args:
         student_shapes: (C, F) of every student layer, by set.
@@ -35,6 +37,7 @@ class I2SRFTFCKDDistiller(AbsDistiller):
         batch_size: Utterances of a training batch, at most.
         intra_weight: Weight of the losses within the sets; 0 leaves them out.
         inter_weight: Weight of the loss between the sets' representatives; 0 leaves it out.
+        sets: The sets that are compared, of ``encoder``, ``bottleneck`` and ``decoder``.
         streams: ``both``, ``time`` or ``frequency``.
         weighting: ``own``, ``exchanged``, ``uniform`` or ``nearest``, see :class:`TFCalibration`.
         fusion: ``recursive``, or ``last``: the layer that the recursion ends with represents its
@@ -51,7 +54,7 @@ class I2SRFTFCKDDistiller(AbsDistiller):
             between networks, batch sizes and chunk lengths.
 
     Raises:
-        ValueError: When an option is unknown, a weight negative or both weights 0.
+        ValueError: When an option is unknown, a weight negative or both weights 0, or no set left.
 
     References:
         arXiv 2506.13127. Where the abstract's "cross-weighting" and the published code differ,
@@ -67,6 +70,7 @@ class I2SRFTFCKDDistiller(AbsDistiller):
         batch_size: int,
         intra_weight: float = 1.0,
         inter_weight: float = 1.0,
+        sets: Sequence[str] = SETS,
         streams: str = "both",
         weighting: str = "own",
         fusion: str = "recursive",
@@ -77,6 +81,10 @@ class I2SRFTFCKDDistiller(AbsDistiller):
         scale: str = "linear",
     ):
         super().__init__(student_shapes, teacher_shapes, frames, batch_size)
+        if not sets or len(set(sets)) < len(sets):
+            raise ValueError(f"sets must name each set once, and one at least, not {list(sets)}")
+        for name in sets:
+            _check_choice("sets", name, SETS)
         _check_choice("streams", streams, ("both", *STREAMS))
         _check_choice("weighting", weighting, WEIGHTINGS)
         _check_choice("fusion", fusion, FUSIONS)
@@ -91,6 +99,7 @@ class I2SRFTFCKDDistiller(AbsDistiller):
         if frequency_bands < 0:
             raise ValueError(f"frequency_bands must not be negative, but is {frequency_bands}")
         self.intra_weight, self.inter_weight = intra_weight, inter_weight
+        self.sets = tuple(name for name in SETS if name in sets)
         self.scale = scale
 
         def calibration(student_layers: int, teacher_layers: int) -> TFCalibration:
@@ -108,12 +117,12 @@ class I2SRFTFCKDDistiller(AbsDistiller):
 
         self.calibrations = nn.ModuleDict()
         if intra_weight:
-            for name in SETS:
+            for name in self.sets:
                 self.calibrations[name] = calibration(
                     len(student_shapes[name]), len(teacher_shapes[name])
                 )
         if inter_weight:
-            self.calibrations["inter"] = calibration(len(SETS), len(SETS))
+            self.calibrations["inter"] = calibration(len(self.sets), len(self.sets))
         width = fusion_channels or widest_layer(teacher_shapes)
         self.student_fusion, self.teacher_fusion = nn.ModuleDict(), nn.ModuleDict()
         for kind, fusions, shapes in (
@@ -121,7 +130,7 @@ class I2SRFTFCKDDistiller(AbsDistiller):
             (teacher_fusion, self.teacher_fusion, teacher_shapes),
         ):
             if inter_weight and kind == "recursive":
-                for name in SETS:
+                for name in self.sets:
                     fusions[name] = _fusion(name, shapes, width)
 
     def forward(
@@ -130,7 +139,7 @@ class I2SRFTFCKDDistiller(AbsDistiller):
         """See :meth:`AbsDistiller.forward`; logs each set's loss, and each stream's part of it."""
         teacher_sets = teacher.detach().feature_sets
         student_sets = student.feature_sets
-        pairs = {name: (student_sets[name], teacher_sets[name]) for name in SETS}
+        pairs = {name: (student_sets[name], teacher_sets[name]) for name in self.sets}
         if self.inter_weight:
             pairs["inter"] = (
                 self._representatives(student_sets, self.student_fusion),
@@ -150,10 +159,9 @@ class I2SRFTFCKDDistiller(AbsDistiller):
             return loss
         return loss.clamp_min(torch.finfo(loss.dtype).tiny).log()  # 0 where both are equal
 
-    @staticmethod
-    def _representatives(feature_sets, fusions: nn.ModuleDict) -> list[torch.Tensor]:
+    def _representatives(self, feature_sets, fusions: nn.ModuleDict) -> list[torch.Tensor]:
         representatives = []
-        for name in SETS:
+        for name in self.sets:
             layers = _recursion_order(name, feature_sets[name])
             representatives.append(fusions[name](layers) if len(fusions) else layers[-1])
         return representatives

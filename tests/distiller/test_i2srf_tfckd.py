@@ -73,6 +73,16 @@ def test_a_weight_of_zero_leaves_its_part_out(student, teacher):
     assert "kd_encoder" not in stats and "kd_inter" in stats
 
 
+def test_sets_that_are_not_named_are_left_out(student, teacher):
+    product = distiller(sets=["bottleneck", "encoder"])
+    loss, stats = product(student, teacher)
+    assert list(product.student_fusion) == ["encoder", "bottleneck"]
+    assert "kd_decoder" not in stats and stats["kd_inter"] > 0
+    loss.backward()
+    assert all(x.grad is None for x in student.feature_sets["decoder"])
+    assert all(x.grad.abs().sum() > 0 for x in student.feature_sets["encoder"])
+
+
 @pytest.mark.parametrize("streams", ["time", "frequency", "both"])
 @pytest.mark.parametrize("weighting", ["own", "exchanged", "uniform", "nearest"])
 @pytest.mark.parametrize("fusion", ["recursive", "last"])
@@ -137,6 +147,9 @@ def test_bands_teach_a_batch_of_one_utterance():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (dict(sets=["decoder", "mask"]), "sets must be one of encoder, bottleneck, decoder"),
+        (dict(sets=[]), "each set once, and one at least"),
+        (dict(sets=["decoder", "decoder"]), "each set once"),
         (dict(streams="space"), "streams must be one of both, time, frequency"),
         (dict(weighting="random"), "weighting must be one of own, exchanged, uniform, nearest"),
         (dict(fusion="first"), "fusion must be one of recursive, last"),
