@@ -62,12 +62,12 @@ def _outcomes(args, pairs, bar) -> Iterator[tuple]:
 
     jobs = min(args.nj, len(pairs))
     if jobs <= 1:
-        enhancer = load_enhancer(args.model, args.device, args.streaming)
+        enhancer = load_enhancer(args.model, args.device, args.streaming, args.int8)
         for source, target in pairs:
             yield enhance_file(enhancer, source, target, args.channel, bar.update), 0
         return
     threads = max(1, len(os.sched_getaffinity(0)) // jobs)
-    setup = (args.model, args.device, args.streaming, threads)
+    setup = (args.model, args.device, args.streaming, args.int8, threads)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, spawn, _start_worker, setup) as pool:
         tasks = [pool.submit(_work, source, target, args.channel) for source, target in pairs]
@@ -75,14 +75,14 @@ def _outcomes(args, pairs, bar) -> Iterator[tuple]:
             yield task.result()
 
 
-def _start_worker(model: str, device: str, streaming: bool, threads: int) -> None:
+def _start_worker(model: str, device: str, streaming: bool, int8: bool, threads: int) -> None:
     global _worker
     import torch
 
     from espnet2_tfckd.deploy.enhancer import load_enhancer
 
     torch.set_num_threads(threads)
-    _worker = load_enhancer(model, device, streaming)
+    _worker = load_enhancer(model, device, streaming, int8)
 
 
 def _work(source: str, target: str, channel: int) -> tuple:
@@ -115,6 +115,9 @@ def get_parser() -> argparse.ArgumentParser:
     command.add_argument("--nj", type=int, default=1, help="files at a time")
     command.add_argument("--device", default="cpu", help="cpu or cuda; ONNX runs on the CPU")
     command.add_argument("--streaming", action="store_true", help="frame by frame, as live audio")
+    command.add_argument(
+        "--int8", action="store_true", help="weights of 8 bits, of an ONNX folder that has them"
+    )
     command.add_argument("--channel", type=int, default=0, help="which of several channels to take")
     command.add_argument(
         "--skip_existing", action="store_true", help="leave out files that have their output"
