@@ -33,6 +33,7 @@ METRICS = ("si_sdr", "pesq_wb")
 HEADINGS = (
     "model",
     "run by",
+    "trained on",
     "latency ms",
     "frame ms: median, 99 %",
     "RTF",
@@ -67,7 +68,7 @@ class Benchmark:
         audio = str(self.folder / "timed.wav")
         duration = write_timed_audio(self.data, seconds, audio)
         try:
-            self.each("loading", self.load, range(len(self.cases)))
+            self.each("loading", self.load)
             self.each("warming up", lambda n: self.workers[n].ask("warm_up", audio=audio))
             for number in range(rounds):
                 self.each(f"round {number + 1} of {rounds}", lambda n: self.time(n, audio))
@@ -83,8 +84,10 @@ class Benchmark:
         """Models that have scores."""
         return [n for n, case in enumerate(self.cases) if case.trained_on]
 
-    def each(self, doing: str, task: Callable[[int], object], numbers=None) -> None:
-        """Do something with each model that has not failed yet."""
+    def each(
+        self, doing: str, task: Callable[[int], object], numbers: list[int] | None = None
+    ) -> None:
+        """Do something with each model, or some of them, that has not failed yet."""
         for number in self.rows if numbers is None else numbers:
             if self.rows[number]["error"]:
                 continue
@@ -210,9 +213,13 @@ def table(rows: list[dict], noisy: dict[str, float]) -> str:
 
 def _cells(row: dict) -> list[str]:
     frame, ratio = row["frame_ms"], row["rtf_ratio"]
+    scores = ["untrained"] * 2
+    if row["trained_on"]:
+        scores = [f"{row[key]:.2f}" for key in METRICS]
     return [
         row["model"],
-        row["runs_as"],
+        f"{row['runs_as']}, {row['sample_rate'] / 1000:g} kHz",
+        row["trained_on"] or "nothing",
         f"{row['latency_ms']:.3g}",
         f"{frame['median']:.2f}, {frame['p99']:.2f}" if frame else "",
         f"{row['rtf']:.3f}",
@@ -220,8 +227,7 @@ def _cells(row: dict) -> list[str]:
         f"{row['peak_mb']} ({row['added_mb']})",
         f"{row['num_params'] / 1e6:.2f} M",
         f"{row['macs_per_second'] / 1e6:.0f}",
-        f"{row['si_sdr']:.2f}" if row["trained_on"] else "untrained",
-        f"{row['pesq_wb']:.2f}" if row["trained_on"] else "untrained",
+        *scores,
     ]
 
 
@@ -236,7 +242,7 @@ def get_parser() -> argparse.ArgumentParser:
         "--espnet_exp", nargs="*", default=[], help="experiments of trained DCCRN, SkiM or BSRNN"
     )
     parser.add_argument("--max_utterances", type=int, help="score on the first ones only")
-    parser.add_argument("--seconds", type=float, default=5, help="of audio that is timed")
+    parser.add_argument("--seconds", type=float, default=4, help="of audio that is timed")
     parser.add_argument("--rounds", type=int, default=5, help="how often each model is timed")
     parser.add_argument("--nj", type=int, default=len(os.sched_getaffinity(0)), help="for scoring")
     parser.add_argument("--folder", type=Path, default=Path("bench_peers"), help="for audio, logs")
