@@ -33,6 +33,7 @@ TINY = {
     "chunk_length": 8000,
     "batch_size": 2,
     "num_workers": 0,
+    "sample_rate": RATE,
     "max_epoch": 1,
     "optim": "adam",
     "best_model_criterion": [["valid", "loss", "min"]],
