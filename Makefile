@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 
-.PHONY: setup test test-recipes lint bench
+.PHONY: setup test test-recipes lint bench bench-peers
 
 setup:
 	@local/setup.sh
@@ -17,3 +17,7 @@ lint: setup
 
 bench: setup
 	@. local/path.sh && python -m tests.bench
+
+# options: make bench-peers ARGS='--student_exp DIR'
+bench-peers: setup
+	@. local/path.sh && python -m tests.bench_peers $(ARGS)

@@ -263,9 +263,11 @@ publish() {
 }
 
 export_onnx() {
+    local quantise=()
+    [ "$onnx_int8" = false ] || quantise=(--quantise --data_dir "$data_feats/${test_sets%% *}")
     if grep -q '^separator: dpdcrn' "$distilled_dir/config.yaml"; then
         stage_module export --exp_dir "$distilled_dir" --inference_model "$inference_model" \
-            ${model_license:+--license "$model_license"}
+            ${model_license:+--license "$model_license"} "${quantise[@]}"
     else
         echo "not exported: only DPDCRN can be"
     fi

@@ -49,6 +49,7 @@ download_model=         published model to score instead of training one: id on 
 train_baseline=true     also train the student without a teacher
 enh_args=               more ESPnet options for every training: '--max_epoch 2'
 inference_model=valid.loss.best.pth  checkpoint to use of each model
+onnx_int8=false         stage 12: also networks with weights of 8 bits, measured on the test set
 scoring_protocol=       metrics of stage 9 (default: all)
 asr_model=              recogniser of stage 10: model on the hub or its folder, or pocketsphinx
 hf_repo=                <user>/<model> of stage 13

@@ -11,13 +11,15 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from espnet2_tfckd.stages.profile import cpu_name
+from tests.measuring import ROOT, median_ratio, memory, untrained_student
 
 os.environ["OMP_NUM_THREADS"] = "1"
 
@@ -69,7 +71,6 @@ def distillation_step(config: Path, literal: bool = False):
     return lambda: oracle(student, teacher).backward()
 
 
-ROOT = Path(__file__).parent.parent
 CONF = ROOT / "conf"
 CONFIGURATIONS = {
     path.stem.removeprefix("distill_"): path
@@ -104,10 +105,6 @@ def timed_in_turn(steps: dict, runs: int) -> dict[str, list[float]]:
             if run:
                 times[name].append(time.perf_counter() - start)
     return times
-
-
-def median_ratio(times: list[float], to: list[float]) -> float:
-    return statistics.median(a / b for a, b in zip(times, to, strict=True))
 
 
 def measure_transcribed(case: str, runs: int) -> dict:
@@ -154,15 +151,6 @@ def print_peak(case: str, literal: bool) -> None:
     print((memory("VmHWM") - before) // 1024)
 
 
-def memory(field: str) -> int:
-    """Memory of this process in kB: VmRSS, now, or VmHWM, at its highest.
-
-    Read from Linux itself, since getrusage counts what the parent had before it started us.
-    """
-    status = Path("/proc/self/status").read_text()
-    return int(next(line.split()[1] for line in status.splitlines() if line.startswith(field)))
-
-
 def report_transcribed(runs: int) -> list[dict]:
     print("| one thread | literal | product | ratio | literal MB | product MB |")
     print("| --- | --- | --- | --- | --- | --- |")
@@ -199,13 +187,8 @@ def measure_streaming(channels: int, heads: int, minutes: float) -> dict:
 
     from espnet2_tfckd.deploy.onnx_enhance import Enhancer
     from espnet2_tfckd.deploy.onnx_export import export_onnx
-    from espnet2_tfckd.task import EnhancementTask
 
-    config = ROOT / "egs2/mini/enh1/conf/tuning/student_causal.yaml"
-    sizes = ["--separator_conf", f"channels={channels}", "--separator_conf", f"heads={heads}"]
-    parser = EnhancementTask.get_parser()
-    args = parser.parse_args(["--config", str(config), "--output_dir", ".", *sizes])
-    model = EnhancementTask.build_model(args)
+    model = untrained_student(channels, heads)
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         meta = export_onnx(model, folder, 16000)
@@ -264,7 +247,7 @@ def main() -> None:
 
     results = {
         "machine": {
-            "processor": platform.processor() or platform.machine(),
+            "processor": cpu_name(),
             "torch": torch.__version__,
         },
         "transcribed": report_transcribed(arguments.runs),

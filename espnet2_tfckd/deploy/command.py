@@ -62,12 +62,12 @@ def _outcomes(args, pairs, bar) -> Iterator[tuple]:
 
     jobs = min(args.nj, len(pairs))
     if jobs <= 1:
-        enhancer = load_enhancer(args.model, args.device, args.streaming)
+        enhancer = load_enhancer(args.model, args.device, args.streaming, args.int8)
         for source, target in pairs:
             yield enhance_file(enhancer, source, target, args.channel, bar.update), 0
         return
     threads = max(1, len(os.sched_getaffinity(0)) // jobs)
-    setup = (args.model, args.device, args.streaming, threads)
+    setup = (args.model, args.device, args.streaming, args.int8, threads)
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, spawn, _start_worker, setup) as pool:
         tasks = [pool.submit(_work, source, target, args.channel) for source, target in pairs]
@@ -75,14 +75,14 @@ def _outcomes(args, pairs, bar) -> Iterator[tuple]:
             yield task.result()
 
 
-def _start_worker(model: str, device: str, streaming: bool, threads: int) -> None:
+def _start_worker(model: str, device: str, streaming: bool, int8: bool, threads: int) -> None:
     global _worker
     import torch
 
     from espnet2_tfckd.deploy.enhancer import load_enhancer
 
     torch.set_num_threads(threads)
-    _worker = load_enhancer(model, device, streaming)
+    _worker = load_enhancer(model, device, streaming, int8)
 
 
 def _work(source: str, target: str, channel: int) -> tuple:
@@ -128,7 +128,7 @@ def demo(args: argparse.Namespace) -> None:
     from espnet2_tfckd.deploy.enhancer import load_enhancer
 
     check_gradio()
-    enhancer = load_enhancer(args.model, args.device, args.streaming)
+    enhancer = load_enhancer(args.model, args.device, args.streaming, args.int8)
     serve(enhancer, args.model, args.host, args.port, args.channel)
 
 
@@ -142,6 +142,9 @@ def get_parser() -> argparse.ArgumentParser:
     running.add_argument("--model", required=True, help=model)
     running.add_argument("--device", default="cpu", help="cpu or cuda; ONNX runs on the CPU")
     running.add_argument("--streaming", action="store_true", help="frame by frame, as live audio")
+    running.add_argument(
+        "--int8", action="store_true", help="weights of 8 bits, of an ONNX folder that has them"
+    )
     running.add_argument("--channel", type=int, default=0, help="which of several channels to take")
 
     command = commands.add_parser("enhance", help="enhance audio files", parents=[running])

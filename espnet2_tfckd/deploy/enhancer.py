@@ -147,19 +147,25 @@ class OnnxEnhancer(Enhancer):
     Args:
         folder: Folder of stage 12.
         streaming: Insist on taking one frame at a time.
+        int8: Take the network with weights of 8 bits.
 
     Raises:
-        ValueError: ``streaming`` with a model that looks ahead.
+        ValueError: ``streaming`` with a model that looks ahead, or ``int8`` where the folder holds
+            no such network.
     """
 
-    def __init__(self, folder: str | Path, streaming: bool = False):
-        self._folder = Path(folder)
+    def __init__(self, folder: str | Path, streaming: bool = False, int8: bool = False):
+        self._folder, self._int8 = Path(folder), int8
         self.meta = json.loads((self._folder / "meta.json").read_text(encoding="utf-8"))
         self.sample_rate, self.microphones = self.meta["sample_rate"], self.meta["microphones"]
         self.n_fft, self.hop_length = self.meta["n_fft"], self.meta["hop_length"]
         self.causal = "streaming" in self.meta["models"]
         if streaming and not self.causal:
             raise ValueError(f"{folder} holds no streaming model: leave --streaming out")
+        if int8 and not all("int8" in model for model in self.meta["models"].values()):
+            raise ValueError(
+                f"{folder} holds no int8 networks: leave --int8 out, or export with --quantise"
+            )
 
     def enhance(self, blocks: Iterable[np.ndarray]) -> Blocks:
         if not self.causal:
@@ -181,25 +187,31 @@ class OnnxEnhancer(Enhancer):
     def _session(self):
         from espnet2_tfckd.deploy.onnx_enhance import Enhancer as Session
 
-        return Session(self._folder)
+        return Session(self._folder, int8=self._int8)
 
 
-def load_enhancer(model: str, device: str = "cpu", streaming: bool = False) -> Enhancer:
+def load_enhancer(
+    model: str, device: str = "cpu", streaming: bool = False, int8: bool = False
+) -> Enhancer:
     """Load a model by whatever names it.
 
     Args:
         model: Experiment directory, folder of an ONNX export, packed ``.zip``, or id on the hub.
         device: As for torch.
         streaming: Take one frame at a time.
+        int8: Take the ONNX networks with weights of 8 bits.
 
     Raises:
         FileNotFoundError: There is no such file or folder.
-        ValueError: It holds no model, or one that cannot stream if that is asked for.
+        ValueError: It holds no model, or one that cannot stream or has no weights of 8 bits if
+            that is asked for.
         ConnectionError: The hub cannot be reached or has no such model.
     """
     folder = model_folder(model)
     if (folder / "meta.json").is_file():
-        return OnnxEnhancer(folder, streaming)
+        return OnnxEnhancer(folder, streaming, int8)
+    if int8:
+        raise ValueError(f"{model} is no ONNX export: only those have int8 networks")
     return TorchEnhancer(folder, CHECKPOINT, device, streaming)
 
 

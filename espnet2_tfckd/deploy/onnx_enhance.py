@@ -2,6 +2,7 @@
 
 python enhance.py noisy.wav enhanced.wav            # frame by frame where the model can
 python enhance.py noisy.wav enhanced.wav --offline  # all frames at once
+python enhance.py noisy.wav enhanced.wav --int8     # weights of 8 bits, if they were exported
 """
 
 import argparse
@@ -16,13 +17,16 @@ import soundfile
 class Enhancer:
     """STFT framing around an exported network, whose folder holds this file."""
 
-    def __init__(self, folder, offline=False):
+    def __init__(self, folder, offline=False, int8=False):
         self.meta = json.loads((Path(folder) / "meta.json").read_text(encoding="utf-8"))
         self.streaming = "streaming" in self.meta["models"] and not offline
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
         model = self.meta["models"]["streaming" if self.streaming else "offline"]
-        self.session = onnxruntime.InferenceSession(str(Path(folder) / model["file"]), options)
+        if int8 and "int8" not in model:
+            raise ValueError(f"{folder} holds no int8 networks: export with --quantise")
+        file = model["int8"]["file"] if int8 else model["file"]
+        self.session = onnxruntime.InferenceSession(str(Path(folder) / file), options)
         self.state_names = [state["name"] for state in model.get("states", [])]
         self.states = [np.zeros(s["shape"], np.float32) for s in model.get("states", [])]
         size = self.meta["n_fft"]
@@ -59,8 +63,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("input"), parser.add_argument("output")
     parser.add_argument("--offline", action="store_true")
+    parser.add_argument("--int8", action="store_true")
     arguments = parser.parse_args()
-    enhancer = Enhancer(Path(__file__).parent, arguments.offline)
+    enhancer = Enhancer(Path(__file__).parent, arguments.offline, arguments.int8)
     audio, rate = soundfile.read(arguments.input, dtype="float32", always_2d=True)
     expected = (enhancer.meta["sample_rate"], enhancer.meta["microphones"])
     if (rate, audio.shape[1]) != expected:

@@ -28,6 +28,9 @@ class Halving(Enhancer):
         for block in blocks:
             yield block[:, 0] / 2
 
+    def new_step(self):
+        return lambda spectrum: spectrum[:, 0] / 2
+
 
 @pytest.fixture
 def tone(tmp_path):
@@ -103,7 +106,7 @@ class TestCommandLine:
         options = "demo --model m --streaming --device cuda --channel 1 --port 8000"
         monkeypatch.setattr(sys, "argv", ["espnet2-tfckd", *options.split()])
         command.main()
-        assert loaded == [("m", "cuda", True)]
+        assert loaded == [("m", "cuda", True, False)]
         assert served == [(None, "m", "127.0.0.1", 8000, 1)]
 
 
