@@ -1,9 +1,7 @@
 """The mini recipe end to end in a copy of the repository, on tiny made-up recordings."""
 
 import json
-import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,35 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 import yaml
 
-ROOT = Path(__file__).parents[1]
-RATE = 16000
-STFT = {"n_fft": 128, "hop_length": 64}
-TINY = {
-    "encoder": "stft",
-    "encoder_conf": STFT,
-    "separator": "dpdcrn",
-    "separator_conf": {"channels": 8, "blocks": 1, "dense_depth": 1},
-    "decoder": "stft",
-    "decoder_conf": STFT,
-    "criterions": [
-        {"name": "si_snr", "conf": {}, "wrapper": "fixed_order", "wrapper_conf": {"weight": 1}}
-    ],
-    "iterator_type": "chunk",
-    "chunk_length": 8000,
-    "batch_size": 2,
-    "num_workers": 0,
-    "sample_rate": RATE,
-    "max_epoch": 1,
-    "optim": "adam",
-    "best_model_criterion": [["valid", "loss", "min"]],
-    "keep_nbest_models": 1,
-    "use_tensorboard": False,
-    "use_matplotlib": False,
-}
-DISTILLATION = {"distiller": "i2srf_tfckd", "distiller_conf": {"fusion_channels": 4}}
+from tests.recipes import (
+    ROOT,
+    TINY,
+    copy_repository,
+    environment,
+    run,
+    run_front_door,
+    write_configs,
+    write_recordings,
+)
 
 EXPERIMENT = {
     "student_config": "conf/student.yaml",
@@ -63,54 +44,20 @@ EXPERIMENT = {
 def repository(tmp_path_factory):
     """A copy of what the front door needs, with own recordings and tiny configurations."""
     root = tmp_path_factory.mktemp("clone")
-    shutil.copytree(ROOT / "local", root / "local")
-    for name in ("run.sh", "setup.py", "constraints.txt"):
-        shutil.copy(ROOT / name, root / name)
-    (root / "espnet2_tfckd").symlink_to(ROOT / "espnet2_tfckd")
+    copy_repository(root, "mini")
     recipe = root / "egs2" / "mini" / "enh1"
-    for name in ("run.sh", "run_experiment.sh", "local"):
-        copy = shutil.copytree if name == "local" else shutil.copy
-        recipe.mkdir(parents=True, exist_ok=True)
-        copy(ROOT / "egs2" / "mini" / "enh1" / name, recipe / name)
-    (recipe / "conf").mkdir()
     student = {**TINY, "separator_conf": {**TINY["separator_conf"], "heads": 2}}
-    for name, content in (("teacher", TINY), ("student", student), ("distill", DISTILLATION)):
-        (recipe / "conf" / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    write_configs(recipe / "conf", TINY, student)
     (recipe / "conf" / "experiment.yaml").write_text(yaml.safe_dump(EXPERIMENT))
     write_recordings(root)
     return root
 
 
-def write_recordings(root):
-    """Two speakers a split with 7 s of syllable-like noise each, and one noise a split."""
-    rng = np.random.default_rng(0)
-    syllables = np.repeat(np.tile([1.0, 0.05, 0.6, 0.02], 70), RATE // 40)
-    for number, split in enumerate(("train", "valid", "test")):
-        for speaker in ("ann", "bob"):
-            folder = root / "speech" / split / f"{speaker}{number}"
-            folder.mkdir(parents=True)
-            for take in range(2):
-                speech = 0.1 * rng.standard_normal(len(syllables)) * syllables
-                soundfile.write(folder / f"take{take}.wav", speech, RATE)
-        (root / "noise" / split).mkdir(parents=True)
-        hum = 0.1 * np.sin(np.arange(20 * RATE) * (0.05 + 0.02 * number))
-        hum += 0.02 * rng.standard_normal(len(hum))
-        soundfile.write(root / "noise" / split / "hum.wav", hum, RATE)
-
-
 def front_door(repository, *options):
     """Run ./run.sh on the tiny recordings from the repository's top."""
-    command = ["./run.sh", "--speech_dir", "speech", "--noise-dir=" + str(repository / "noise")]
-    command += "--train_utts 4 --valid_utts 2 --test_utts 2 --nj 1 --inference_nj 1".split()
-    command += ["--scoring_protocol", "SI_SDR STOI", "--distill_config", "conf/distill.yaml"]
-    return subprocess.run(
-        [*command, *options], cwd=repository, capture_output=True, text=True, env=environment()
-    )
-
-
-def environment():
-    python = Path(sys.executable).parent
-    return {**os.environ, "PATH": f"{python}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    data = ["--speech_dir", "speech", "--noise-dir=" + str(repository / "noise")]
+    data += "--train_utts 4 --valid_utts 2 --test_utts 2".split()
+    return run_front_door(repository, *data, "--distill_config", "conf/distill.yaml", *options)
 
 
 @pytest.fixture(scope="module")
@@ -218,9 +165,7 @@ class TestExperiment:
         data += " --train_utts 4 --valid_utts 2 --test_utts 2"
         command = ["./run_experiment.sh", "--nj", "1", "--recipe_opts", data]
         command += ["--teacher_exp", "exp/enh_teacher"]
-        return lambda *options: subprocess.run(
-            [*command, *options], cwd=recipe, capture_output=True, text=True, env=environment()
-        )
+        return lambda *options: run(recipe, *command, *options)
 
     def test_its_data_stays_apart_from_that_of_the_recipe(self, recipe, run_experiment):
         def files():
@@ -294,69 +239,3 @@ class TestKilledTraining:
         assert 2 <= first <= max(trained) + 1
         assert "epoch 6/6" in done.stdout
         assert (exp_dir / "valid.loss.best.pth").is_file()
-
-
-class TestOptions:
-    @pytest.mark.parametrize(
-        "option, message",
-        [
-            ("--wrong_option", "unknown option --wrong_option"),
-            ("--stage=first", "--stage takes a whole number, not 'first'"),
-            ("--skip-train=yes", "--skip_train takes true or false, not 'yes'"),
-            ("stray", "unexpected argument 'stray'"),
-        ],
-    )
-    def test_a_wrong_option_is_named(self, repository, option, message):
-        done = front_door(repository, option, *(["x"] if option == "--wrong_option" else []))
-        assert done.returncode == 2
-        assert message in done.stderr
-
-    def test_an_option_without_value_is_named(self, repository):
-        done = front_door(repository, "--nj")
-        assert done.returncode == 2
-        assert "option --nj needs a value" in done.stderr
-
-    def test_stages_must_not_run_backwards(self, repository):
-        done = front_door(repository, "--stage", "5", "--stop-stage", "4")
-        assert done.returncode == 2
-        assert "--stage 5 is beyond --stop_stage 4" in done.stderr
-
-    def test_an_unknown_corpus_is_named_with_those_there_are(self, repository):
-        done = front_door(repository, "--corpus", "maxi")
-        assert done.returncode == 2
-        assert "no corpus 'maxi'; there are: mini" in done.stderr
-
-    def test_help_lists_stages_and_options_without_a_python(self, repository):
-        done = subprocess.run(
-            ["./run.sh", "--help"],
-            cwd=repository,
-            capture_output=True,
-            text=True,
-            env={"PATH": "/usr/bin:/bin"},
-            timeout=2,
-        )
-        assert done.returncode == 0
-        for shown in ("11  pack", "--teacher_config conf/teacher.yaml", "--train_utts"):
-            assert shown in done.stdout
-        assert not (repository / ".venv").exists()
-
-    def test_wrong_options_are_refused_before_anything_is_installed(self, repository):
-        done = subprocess.run(
-            ["./run.sh", "--wrong_option", "x"],
-            cwd=repository,
-            capture_output=True,
-            text=True,
-            env={"PATH": "/usr/bin:/bin"},
-            timeout=2,
-        )
-        assert done.returncode == 2
-        assert not (repository / ".venv").exists()
-
-    def test_a_failing_stage_is_named_with_its_log(self, repository):
-        empty = repository / "empty"
-        empty.mkdir(exist_ok=True)
-        done = front_door(repository, "--speech_dir", "empty", "--expdir", "exp_failing")
-        assert done.returncode == 1
-        assert "Stage 1 (data preparation) failed (status 1)" in done.stderr
-        log = Path(re.search(r"its log: (.*)", done.stderr)[1])
-        assert "error: " in log.read_text()

@@ -9,11 +9,19 @@ from pathlib import Path
 
 import pytest
 import soundfile
-import yaml
 
 from espnet2_tfckd.datadir import audio_seconds, read_data_dir
 from tests.corpora.vctk_tree import write_tree, zip_folder
-from tests.test_recipes import DISTILLATION, RATE, ROOT, TINY, environment, write_recordings
+from tests.recipes import (
+    CONFIGS,
+    RATE,
+    ROOT,
+    TINY,
+    copy_repository,
+    run_front_door,
+    write_configs,
+    write_recordings,
+)
 
 pytestmark = pytest.mark.recipes
 KNOWN = "si_sdr=10:0.01 stoi=0.95:0.05"  # the tiny corpus is mixed at 10 dB
@@ -23,17 +31,8 @@ KNOWN = "si_sdr=10:0.01 stoi=0.95:0.05"  # the tiny corpus is mixed at 10 dB
 def repository(tmp_path_factory):
     """A copy of what the front door needs, with tiny configurations and recordings."""
     root = tmp_path_factory.mktemp("clone")
-    shutil.copytree(ROOT / "local", root / "local")
-    for name in ("run.sh", "setup.py", "constraints.txt"):
-        shutil.copy(ROOT / name, root / name)
-    (root / "espnet2_tfckd").symlink_to(ROOT / "espnet2_tfckd")
-    for corpus in ("vctk_noisy", "custom"):
-        recipe = root / "egs2" / corpus / "enh1"
-        recipe.mkdir(parents=True)
-        shutil.copy(ROOT / "egs2" / corpus / "enh1" / "run.sh", recipe)
-        shutil.copytree(ROOT / "egs2" / corpus / "enh1" / "local", recipe / "local")
-    for name, content in (("teacher", TINY), ("student", TINY), ("distill", DISTILLATION)):
-        (root / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    copy_repository(root, "vctk_noisy", "custom")
+    write_configs(root, TINY, TINY)
     write_tree(root / "corpus", seconds=1.2)
     zip_folder(root / "corpus" / "noisy_testset_wav")
     write_recordings(root)
@@ -41,13 +40,7 @@ def repository(tmp_path_factory):
 
 
 def front_door(root, *options):
-    command = ["./run.sh", "--ngpu", "0", "--nj", "1", "--inference_nj", "1"]
-    command += ["--scoring_protocol", "SI_SDR STOI"]
-    for name in ("teacher", "student", "distill"):
-        command += [f"--{name}_config", f"{name}.yaml"]
-    return subprocess.run(
-        [*command, *options], cwd=root, capture_output=True, text=True, env=environment()
-    )
+    return run_front_door(root, "--ngpu", "0", *CONFIGS, *options)
 
 
 def voicebank(root, *options):

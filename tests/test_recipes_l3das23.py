@@ -2,14 +2,13 @@
 
 import json
 import shutil
-import subprocess
 
 import pytest
 import yaml
 
 from espnet2_tfckd.datadir import read_audio, read_data_dir
 from tests.corpora.l3das23_tree import write_tree
-from tests.test_recipes import DISTILLATION, RATE, ROOT, TINY, environment
+from tests.recipes import CONFIGS, RATE, TINY, copy_repository, run_front_door, write_configs
 
 pytestmark = pytest.mark.recipes
 FOUR_CHANNELS = {**TINY, "separator_conf": {**TINY["separator_conf"], "microphones": 4}}
@@ -19,28 +18,15 @@ FOUR_CHANNELS = {**TINY, "separator_conf": {**TINY["separator_conf"], "microphon
 def repository(tmp_path_factory):
     """A copy of what the front door needs, with tiny configurations and rooms."""
     root = tmp_path_factory.mktemp("clone")
-    shutil.copytree(ROOT / "local", root / "local")
-    for name in ("run.sh", "setup.py", "constraints.txt"):
-        shutil.copy(ROOT / name, root / name)
-    (root / "espnet2_tfckd").symlink_to(ROOT / "espnet2_tfckd")
-    recipe = root / "egs2" / "l3das23" / "enh1"
-    shutil.copytree(ROOT / "egs2/l3das23/enh1/local", recipe / "local")
-    shutil.copy(ROOT / "egs2/l3das23/enh1/run.sh", recipe)
-    configurations = {"teacher": FOUR_CHANNELS, "student": FOUR_CHANNELS, "distill": DISTILLATION}
-    for name, content in configurations.items():
-        (root / f"{name}.yaml").write_text(yaml.safe_dump(content))
+    copy_repository(root, "l3das23")
+    write_configs(root, FOUR_CHANNELS, FOUR_CHANNELS)
     write_tree(root / "corpus")
     return root
 
 
 def run_recipe(root, *options):
-    command = ["./run.sh", "--corpus", "l3das23", "--corpus_dir", "corpus"]
-    command += ["--nj", "1", "--inference_nj", "1", "--scoring_protocol", "SI_SDR STOI"]
-    for name in ("teacher", "student", "distill"):
-        command += [f"--{name}_config", f"{name}.yaml"]
-    done = subprocess.run(
-        [*command, *options], cwd=root, capture_output=True, text=True, env=environment()
-    )
+    corpus = ("--corpus", "l3das23", "--corpus_dir", "corpus")
+    done = run_front_door(root, *corpus, *CONFIGS, *options)
     assert done.returncode == 0, done.stdout + done.stderr
     return root / "egs2" / "l3das23" / "enh1"
 

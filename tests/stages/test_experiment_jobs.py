@@ -12,8 +12,8 @@ import yaml
 from espnet2_tfckd.datadir import DataDir, write_data_dir
 from espnet2_tfckd.stages.experiment_jobs import Usage, training_result
 from espnet2_tfckd.task import EnhancementKDTask, EnhancementTask
+from tests.recipes import DISTILLATION, ROOT, TINY
 from tests.stages.experiments import LINE
-from tests.test_recipes import DISTILLATION, ROOT, TINY
 
 
 class TestCost:

@@ -1,0 +1,87 @@
+"""The options of ./run.sh: which are refused, with what words, and before anything is done."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.recipes import copy_repository
+from tests.recipes import run_front_door as front_door
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory):
+    """A copy of what the front door needs."""
+    root = tmp_path_factory.mktemp("clone")
+    copy_repository(root, "mini")
+    return root
+
+
+def bare(repository, *options):
+    """Run ./run.sh where there is no Python, and not for long."""
+    return subprocess.run(
+        ["./run.sh", *options],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin"},
+        timeout=2,
+    )
+
+
+@pytest.mark.parametrize(
+    "option, message",
+    [
+        ("--wrong_option", "unknown option --wrong_option"),
+        ("--stage=first", "--stage takes a whole number, not 'first'"),
+        ("--skip-train=yes", "--skip_train takes true or false, not 'yes'"),
+        ("stray", "unexpected argument 'stray'"),
+    ],
+)
+def test_a_wrong_option_is_named(repository, option, message):
+    done = front_door(repository, option, *(["x"] if option == "--wrong_option" else []))
+    assert done.returncode == 2
+    assert message in done.stderr
+
+
+def test_an_option_without_value_is_named(repository):
+    done = front_door(repository, "--nj")
+    assert done.returncode == 2
+    assert "option --nj needs a value" in done.stderr
+
+
+def test_stages_must_not_run_backwards(repository):
+    done = front_door(repository, "--stage", "5", "--stop-stage", "4")
+    assert done.returncode == 2
+    assert "--stage 5 is beyond --stop_stage 4" in done.stderr
+
+
+def test_an_unknown_corpus_is_named_with_those_there_are(repository):
+    done = front_door(repository, "--corpus", "maxi")
+    assert done.returncode == 2
+    assert "no corpus 'maxi'; there are: mini" in done.stderr
+
+
+def test_help_lists_stages_and_options_without_a_python(repository):
+    done = bare(repository, "--help")
+    assert done.returncode == 0
+    for shown in ("11  pack", "--teacher_config conf/teacher.yaml", "--train_utts"):
+        assert shown in done.stdout
+    assert not (repository / ".venv").exists()
+
+
+def test_wrong_options_are_refused_before_anything_is_installed(repository):
+    done = bare(repository, "--wrong_option", "x")
+    assert done.returncode == 2
+    assert not (repository / ".venv").exists()
+
+
+def test_a_failing_stage_is_named_with_its_log(repository):
+    empty = repository / "empty"
+    empty.mkdir(exist_ok=True)
+    done = front_door(repository, "--speech_dir", "empty", "--expdir", "exp_failing")
+    assert done.returncode == 1
+    assert "Stage 1 (data preparation) failed (status 1)" in done.stderr
+    log = Path(re.search(r"its log: (.*)", done.stderr)[1])
+    assert "error: " in log.read_text()
