@@ -17,7 +17,7 @@ from espnet2_tfckd.scoring.parallel import THREAD_VARIABLES
 from espnet2_tfckd.stages.espnet import POLL_SECONDS, _end_with_parent
 from espnet2_tfckd.stages.experiment_jobs import Command, Job, Usage
 from espnet2_tfckd.stages.experiment_plan import Plan
-from espnet2_tfckd.stages.train import format_seconds
+from espnet2_tfckd.training_log import format_seconds
 
 
 @dataclass

@@ -9,7 +9,6 @@ import os
 import re
 import shlex
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +17,7 @@ import yaml
 from espnet2_tfckd.cli import atomic_write, run_command
 from espnet2_tfckd.stages.collect_stats import SHAPE_FILES, read_shapes
 from espnet2_tfckd.stages.espnet import data_arguments, only_one, run_logged
+from espnet2_tfckd.training_log import Progress
 
 FINISHED = "finished"  # this file in the training directory says so
 
@@ -204,60 +204,6 @@ def _refuse_too_little_data(training: Training) -> None:
                 f"{size}. Use more or longer utterances, or lower chunk_length or batch_size in "
                 f"{training.config}"
             )
-
-
-class Progress:
-    """Shows one line for each epoch of a training, made from ESPnet's log."""
-
-    def __init__(self, name: str):
-        self.name = name
-        self.began: float | None = None
-        self.first_epoch = self.max_epoch = 0
-
-    def read(self, line: str) -> None:
-        """Take in one line of the log, and print if it ends an epoch."""
-        if match := re.search(r" (\d+)/(\d+)epoch started", line):
-            self.max_epoch = int(match[2])
-            if self.began is None:
-                self.began, self.first_epoch = time.monotonic(), int(match[1])
-                print(f"{self.name}: training from epoch {match[1]}", flush=True)
-        elif self.began is not None and (summary := epoch_summary(line)):
-            epoch, train_loss, valid_loss = summary
-            done = epoch - self.first_epoch + 1
-            left = (time.monotonic() - self.began) / done * (self.max_epoch - epoch)
-            print(
-                f"{self.name}: epoch {epoch}/{self.max_epoch}, train loss {train_loss}, "
-                f"valid loss {valid_loss}, {format_seconds(left)} left",
-                flush=True,
-            )
-
-
-def epoch_summary(line: str) -> tuple[int, str, str] | None:
-    """Epoch, training and validation loss from a line of ESPnet's log; None from any other line.
-
-    Examples:
-        >>> epoch_summary("3epoch results: [train] iter_time=0.1, loss=-6.1, [valid] loss=-5.9")
-        (3, '-6.1', '-5.9')
-    """
-    match = re.search(r"(\d+)epoch results: \[train\](.*)\[valid\](.*)", line)
-    if not match:
-        return None
-    losses = [re.search(r"(?<!\w)loss=([^,\s]+)", part) for part in match.groups()[1:]]
-    train_loss, valid_loss = (loss[1] if loss else "?" for loss in losses)
-    return int(match[1]), train_loss, valid_loss
-
-
-def format_seconds(seconds: float) -> str:
-    """Duration to read at a glance.
-
-    Examples:
-        >>> format_seconds(59.6), format_seconds(200), format_seconds(7325)
-        ('1 min', '3 min 20 s', '2 h 2 min')
-    """
-    seconds = round(seconds)
-    units = (("h", seconds // 3600), ("min", seconds // 60 % 60), ("s", seconds % 60))
-    shown = [f"{value} {unit}" for unit, value in units if value]
-    return " ".join(shown[:2]) or "0 s"
 
 
 def _resume_script(training: Training) -> str:

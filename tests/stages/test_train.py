@@ -11,7 +11,8 @@ import yaml
 
 from espnet2_tfckd.stages.collect_stats import read_shapes
 from espnet2_tfckd.stages.espnet import data_arguments, only_one, run_logged
-from espnet2_tfckd.stages.train import Progress, Training, epoch_summary, train
+from espnet2_tfckd.stages.train import Training, train
+from espnet2_tfckd.training_log import Progress, epoch_summary
 
 CHUNKED = {"iterator_type": "chunk", "chunk_length": 1000, "batch_size": 2, "max_epoch": 5}
 
