@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -36,7 +37,7 @@ class Parity:
     name: str
     differences: dict[int, float] = field(default_factory=dict)
     long_difference: float = 0.0
-    frame_ms: list[float] = field(default_factory=list)
+    frame_ms: array = field(default_factory=lambda: array("f"))  # small beside what is measured
     growth_mb: float = 0.0
 
     @property
@@ -118,7 +119,12 @@ def _measure_long(
     streamed = _enhance(network, _repeated(mixtures, samples), 1, timed)
     expected = _enhance(in_chunks, _repeated(mixtures, samples), CHUNKS[-1], in_chunks.new_step())
     pending, done, settled, worst = np.zeros(0, np.float32), 0, None, 0.0
-    with tqdm(total=round(60 * minutes), desc=f"{result.name}, a frame at a time", unit="s") as bar:
+    with tqdm(
+        total=round(60 * minutes),
+        desc=f"{result.name}, a frame at a time",
+        unit="s",
+        unit_scale=True,
+    ) as bar:
         for block in expected:
             while len(pending) < len(block):
                 pending = np.concatenate([pending, next(streamed)])

@@ -50,15 +50,24 @@ class FeatureNorm(nn.Module):
 
     @staticmethod
     def _accumulate(mean, power, stream: Stream):
-        """Mean and variance over the frames so far from each frame's, (B, G, 1, T, 1)."""
-        # frames so far, mean and mean square over them: (3, B, G, 1, 1, 1)
-        before = stream.take()
+        """Mean and variance over the frames so far from each frame's, (B, G, 1, T, 1).
+
+        Over hours of frames rounding would add up; what each sum loses is therefore kept and made
+        up for in the next chunk (W. Kahan, "Further remarks on reducing truncation errors",
+        Communications of the ACM 8(1), 1965).
+        """
+        # of the frames so far: their number, mean, mean square, and what rounding added to these
+        before = stream.take()  # (5, B, G, 1, 1, 1)
         if before is None:
-            before = mean.new_zeros(3, *mean.shape[:3], 1, 1)
+            before = mean.new_zeros(5, *mean.shape[:3], 1, 1)
         seen = before[0] + torch.ones_like(mean).cumsum(3)
-        mean = (before[0] * before[1] + mean.cumsum(3)) / seen
-        power = (before[0] * before[2] + power.cumsum(3)) / seen
-        stream.put(torch.stack([x[:, :, :, -1:] for x in (seen, mean, power)]))
+        averages, excesses = [], []
+        for new, average, excess in ((mean, before[1], before[3]), (power, before[2], before[4])):
+            step = (new - average).cumsum(3) / seen - excess
+            averages.append(average + step)
+            excesses.append((averages[-1] - average) - step)
+        stream.put(torch.stack([x[:, :, :, -1:] for x in (seen, *averages, *excesses)]))
+        mean, power = averages
         return mean, (power - mean**2).clamp_min(0)
 
 

@@ -144,6 +144,21 @@ def test_cumulative_statistics_are_those_of_the_frames_so_far():
         torch.testing.assert_close(result[:, :, t], expected)
 
 
+@torch.no_grad()
+def test_cumulative_statistics_do_not_drift_over_hours_of_single_frames():
+    """The statistics of a constant signal with one loud frame, exact by arithmetic."""
+    norm = FeatureNorm(1, 1, 1e-5, "cumulative")
+    quiet, loud = torch.tensor([0.7, 1.3]), torch.tensor([30.1, -10.3])
+    states = None
+    for frame in [loud, *[quiet] * 20_000]:
+        stream = Stream(states)
+        result = norm(frame.view(1, 1, 1, 2), stream)
+        states = stream.states
+    values = torch.cat([loud, quiet.repeat(20_000)]).double()
+    expected = (quiet.double() - values.mean()) / (values.var(correction=0) + 1e-5).sqrt()
+    torch.testing.assert_close(result.flatten().double(), expected, rtol=1e-6, atol=1e-6)
+
+
 def test_frame_statistics_are_those_of_the_frame():
     torch.manual_seed(0)
     x = 3 + torch.randn(2, 4, 6, 5)
