@@ -71,7 +71,7 @@ class TestSettings:
         monkeypatch.chdir(ROOT / "egs2" / "mini" / "enh1")
         shipped = read_experiment(f"conf/{name}.yaml")
         seeds = [len(shipped.arms[arm].seeds) for arm in (shipped.method, shipped.baseline)]
-        assert seeds[0] == seeds[1] >= 3
+        assert seeds[0] == seeds[1] >= 2
         for arm in shipped.arms.values():
             assert not arm.distill_config or "distiller" in yaml.safe_load(
                 arm.distill_config.read_text()
