@@ -83,8 +83,13 @@ def take_over(plan: Plan, results_dir: Path) -> int:
             return count
         for job, row in new:
             result = {key: row[key] for key in row if key not in ("fingerprint", "chosen")}
-            is_scored = job.test_dir is not None
-            job.finish(result, scores[job.arm, job.seed] if is_scored else {})
+            of_job = scores.get((job.arm, job.seed), {}) if job.test_dir else {}
+            if job.test_dir and len(of_job) != row["num_utterances"]:
+                raise ValueError(
+                    f"{results_dir}/utterances.csv has {len(of_job)} of the "
+                    f"{row['num_utterances']} utterances of {job.name}: get both files again"
+                )
+            job.finish(result, of_job)
         count += len(new)
 
 

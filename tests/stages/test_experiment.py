@@ -265,6 +265,13 @@ class TestPiecesAndReruns:
         _, commands = run("--take_over")
         assert {command.split()[1] for command in commands} == {"exp/rival/seed1"}
 
+    def test_results_without_the_scores_of_all_utterances_are_refused(self, finished):
+        path = Path("results/utterances.csv")
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+        shutil.rmtree("exp")
+        with pytest.raises(ValueError, match="utterances.csv has 2 of the 3 utterances of rival"):
+            run("--take_over")
+
     def test_there_must_be_results_to_take_over(self, recipe):
         with pytest.raises(FileNotFoundError, match="results/teacher/config.yaml is not there"):
             run("--take_over")
