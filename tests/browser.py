@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -14,12 +15,18 @@ FLAGS = (
     "--disable-background-networking --disable-component-update --disable-sync "
     "--autoplay-policy=no-user-gesture-required --window-size=1280,1400"
 )
+MICROPHONE_FLAGS = "--use-fake-device-for-media-stream --use-fake-ui-for-media-stream"
 PATIENCE_SECONDS = 60  # busy machines take their time
 
 
 @contextmanager
-def open_browser() -> Iterator:
-    """Yield a driver of a browser with a fresh profile; skip the test where there is none."""
+def open_browser(microphone: Path | None = None) -> Iterator:
+    """Yield a driver of a browser with a fresh profile; skip the test where there is none.
+
+    Args:
+        microphone: Audio file that the browser hears, over and over, when it records; by default it
+            has no microphone.
+    """
     webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
     chromium, chromedriver = shutil.which("chromium"), shutil.which("chromedriver")
     if not (chromium and chromedriver):
@@ -28,7 +35,11 @@ def open_browser() -> Iterator:
     options.binary_location = chromium
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        for flag in (*FLAGS.split(), f"--user-data-dir={profile}"):
+        flags = [*FLAGS.split(), f"--user-data-dir={profile}"]
+        if microphone:
+            flags += MICROPHONE_FLAGS.split()
+            flags.append(f"--use-file-for-fake-audio-capture={microphone}")
+        for flag in flags:
             options.add_argument(flag)
         driver = webdriver.Chrome(options, webdriver.ChromeService(chromedriver))
         driver.set_script_timeout(PATIENCE_SECONDS)

@@ -159,7 +159,11 @@ def get_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=enhance)
 
     command = commands.add_parser("demo", help="try a model in the browser", parents=[running])
-    command.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    command.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="address to listen on; from other machines, browsers record over https only",
+    )
     command.add_argument("--port", type=int, default=7860, help="port to listen on")
     command.set_defaults(run=demo)
 

@@ -18,6 +18,18 @@ STYLE = """
 .spectrogram .image-frame { width: 100% !important; }
 .spectrogram img { width: 100% !important; height: 16rem !important; object-fit: fill !important; }
 """
+# Browsers suppress noise in what they record, unless they are told not to.
+HEAD = """
+<script>
+    const devices = navigator.mediaDevices;
+    if (devices) {
+        const raw = {noiseSuppression: false, echoCancellation: false, autoGainControl: false};
+        const request = devices.getUserMedia.bind(devices);
+        devices.getUserMedia = ({audio, ...others}) =>
+            request({...others, audio: audio && {...(audio === true ? {} : audio), ...raw}});
+    }
+</script>
+"""
 AUDIO_FILE = {"type": "filepath", "buttons": ["download"]}  # no button to share it with others
 PICTURE = {
     "type": "pil",
@@ -148,6 +160,7 @@ def launch(page, host: str, port: int) -> str:
             run_history=False,
             footer_links=[],
             css=STYLE,
+            head=HEAD,
             theme=gradio.themes.Default(font="system-ui", font_mono="monospace"),  # none to fetch
         )
     except OSError as error:
