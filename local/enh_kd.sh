@@ -46,14 +46,12 @@ stats_dir=$expdir/enh_stats_$fs
 student=$(experiment "$student_config")
 distilled=${student}_$(experiment "$distill_config")
 teacher_dir=${teacher_exp:-$expdir/enh_$(experiment "$teacher_config")}
+# system_of DIR: what the tables call the model of an experiment directory
+system_of() { basename "$1" | sed 's/^enh_//'; }
 # published_dir TAG: experiment directory of a published model
-published_dir() {
-    local name
-    name=$(basename "${1%.zip}")
-    echo "$expdir/enh_${name#enh_}"
-}
+published_dir() { echo "$expdir/enh_$(system_of "${1%.zip}")"; }
 [ -z "$teacher_model_tag" ] || teacher_dir=$(published_dir "$teacher_model_tag")
-teacher=$(basename "$teacher_dir") && teacher=${teacher#enh_}
+teacher=$(system_of "$teacher_dir")
 # such as the number of channels, which corpus and networks must agree on
 eval "enh_args=\"${corpus_enh_args:-}\$enh_args\""
 train_set_used=$train_set${speed_perturb_factors:+_sp}
@@ -210,12 +208,11 @@ enhance() {
 
 # score_test_sets STAGE OPTION...: run a stage that scores all systems on every test set.
 score_test_sets() {
-    local name model_dir system systems
+    local name model_dir systems
     for name in $test_sets; do
         systems=(--system "noisy=$data_feats/$name/wav.scp")
         for model_dir in "${model_dirs[@]}"; do
-            system=$(basename "$model_dir")
-            systems+=(--system "${system#enh_}=$model_dir/enhanced_$name/spk1.scp")
+            systems+=(--system "$(system_of "$model_dir")=$model_dir/enhanced_$name/spk1.scp")
         done
         stage_module "$1" --data_dir "$data_feats/$name" --dataset "$name" "${systems[@]}" \
             --results "$expdir" --nj "$nj" "${channel_options[@]}" "${@:2}"
@@ -223,13 +220,12 @@ score_test_sets() {
 }
 
 report() {
-    local name model_dir system options=()
+    local name model_dir options=()
     for name in $test_sets; do
         options+=(--test_set "$name=$data_feats/$name")
     done
     for model_dir in "${model_dirs[@]}"; do
-        system=$(basename "$model_dir")
-        options+=(--model "${system#enh_}=$model_dir")
+        options+=(--model "$(system_of "$model_dir")=$model_dir")
     done
     stage_module report "${options[@]}" --results "$expdir" "${channel_options[@]}"
 }

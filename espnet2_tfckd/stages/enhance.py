@@ -5,12 +5,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import multiprocessing
-import os
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +15,8 @@ import numpy as np
 from espnet2_tfckd.cli import atomic_write, run_command
 from espnet2_tfckd.datadir import read_audio, read_data_dir
 from espnet2_tfckd.inference import load_separate_speech, model_files
-from espnet2_tfckd.scoring.parallel import MAX_NAMED, end_with_parent
+from espnet2_tfckd.scoring.parallel import MAX_NAMED
+from espnet2_tfckd.stages.enhance_workers import list_devices, outcomes
 
 if TYPE_CHECKING:
     from espnet2.bin.enh_inference import SeparateSpeech
@@ -97,78 +94,6 @@ def enhance_utterance(separate_speech: SeparateSpeech, task: Task, inference: In
         raise ValueError(f"{task.utterance}: the estimate would clip in flac: use wav")
     with atomic_write(task.output) as temporary:
         soundfile.write(temporary, estimate, sample_rate, SUBTYPES[inference.audio_format])
-
-
-_inherited: SeparateSpeech | None = None  # the model that forked workers find in their memory
-
-
-def _work(task: Task, inference: Inference) -> None:
-    enhance_utterance(_inherited, task, inference)
-
-
-def _start_worker(threads: int, devices: multiprocessing.Queue) -> None:
-    end_with_parent()
-    _occupy(_inherited, devices.get(), threads)
-
-
-def _occupy(separate_speech: SeparateSpeech, device: str, threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
-    separate_speech.enh_model.to(device)
-    separate_speech.device = device
-
-
-def _outcomes(
-    separate_speech: SeparateSpeech, tasks: list[Task], inference: Inference, devices: list[str]
-) -> Iterator[Exception | None]:
-    """Enhance with one worker on each device and yield the outcome of each task."""
-    global _inherited
-    cores = len(os.sched_getaffinity(0))
-    threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, cores // len(devices)))
-    if len(devices) == 1:
-        _occupy(separate_speech, devices[0], threads)
-        for task in tasks:
-            try:
-                yield enhance_utterance(separate_speech, task, inference)
-            except (ValueError, OSError, RuntimeError) as error:
-                yield error
-        return
-    # Forking after the model is loaded shares its memory and ESPnet's, and is safe as long as torch
-    # has run on one thread only, and not on a GPU.
-    fork = multiprocessing.get_context("fork")
-    _inherited, queue = separate_speech, fork.Queue()
-    for device in devices:
-        queue.put(device)
-    pool = ProcessPoolExecutor(len(devices), fork, _start_worker, (threads, queue))
-    try:
-        for future in as_completed([pool.submit(_work, task, inference) for task in tasks]):
-            try:
-                yield future.result()
-            except BrokenProcessPool as error:
-                raise RuntimeError(
-                    "an enhancing process ended unexpectedly (out of memory?); "
-                    "run the same command again, with fewer jobs, to continue"
-                ) from error
-            except (ValueError, OSError, RuntimeError) as error:
-                yield error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _devices(num_jobs: int, num_gpus: int, num_tasks: int) -> list[str]:
-    """One device for each worker: processes on the CPU, or one process on each GPU.
-
-    Raises:
-        ValueError: There are fewer GPUs than asked for.
-    """
-    import torch
-
-    if num_gpus == 0:
-        return ["cpu"] * min(num_jobs, num_tasks, len(os.sched_getaffinity(0)))
-    if num_gpus > torch.cuda.device_count():
-        raise ValueError(f"--ngpu {num_gpus}, but torch finds {torch.cuda.device_count()} GPUs")
-    return [f"cuda:{index}" for index in range(num_gpus)]
 
 
 def _is_current(output: Path, since_ns: int, mixture: str) -> bool:
@@ -261,9 +186,10 @@ def _load_and_run(
     if not tasks:
         return
     problems = []
-    devices = _devices(num_jobs, num_gpus, len(tasks))
-    outcomes = _outcomes(separate_speech, tasks, inference, devices)
-    for error in tqdm(outcomes, "enhancing", len(tasks), unit="utt"):
+    devices = list_devices(num_jobs, num_gpus, len(tasks))
+    enhance_one = partial(enhance_utterance, inference=inference)
+    errors = outcomes(separate_speech, enhance_one, tasks, devices)
+    for error in tqdm(errors, "enhancing", len(tasks), unit="utt"):
         if error:
             problems.append(str(error))
         if len(problems) == MAX_NAMED:

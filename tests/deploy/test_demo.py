@@ -183,7 +183,7 @@ class TestInTheBrowser:
         assert len(page.find_elements("css selector", "[aria-label=Play], [title=Play]")) == 2
 
     def test_what_the_microphone_hears_is_recorded_as_it_is(self, page):
-        self.click(page, "[aria-label=\"Record audio\"]")
+        self.click(page, '[aria-label="Record audio"]')
         self.click(page, ".record-button")
         time.sleep(3)  # of recording: browsers would have suppressed the tone by then
         self.click(page, ".stop-button")

@@ -1,0 +1,103 @@
+"""Running a model on many inputs, in several processes or on several GPUs."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import TYPE_CHECKING, TypeVar
+
+from espnet2_tfckd.scoring.parallel import end_with_parent
+
+if TYPE_CHECKING:
+    from espnet2.bin.enh_inference import SeparateSpeech
+
+Task = TypeVar("Task")
+_inherited: SeparateSpeech | None = None  # the model that forked workers find in their memory
+
+
+def list_devices(num_jobs: int, num_gpus: int, num_tasks: int) -> list[str]:
+    """One device for each worker: processes on the CPU, or one process on each GPU.
+
+    Raises:
+        ValueError: There are fewer GPUs than asked for.
+    """
+    import torch
+
+    if num_gpus == 0:
+        return ["cpu"] * min(num_jobs, num_tasks, len(os.sched_getaffinity(0)))
+    if num_gpus > torch.cuda.device_count():
+        raise ValueError(f"--ngpu {num_gpus}, but torch finds {torch.cuda.device_count()} GPUs")
+    return [f"cuda:{index}" for index in range(num_gpus)]
+
+
+def outcomes(
+    separate_speech: SeparateSpeech,
+    run: Callable[[SeparateSpeech, Task], None],
+    tasks: Sequence[Task],
+    devices: Sequence[str],
+) -> Iterator[Exception | None]:
+    """Run a model on all tasks, with a worker on each device, and yield how each task went.
+
+    Args:
+        separate_speech: The model, on the CPU.
+        run: What to do with the model and a task; must be picklable, as must be the tasks.
+        tasks: Its inputs.
+        devices: Where to run, from :func:`list_devices`.
+
+    Yields:
+        None, or the ValueError, OSError or RuntimeError of a task, as they end.
+
+    Raises:
+        RuntimeError: A worker ended unexpectedly.
+    """
+    global _inherited
+    cores = len(os.sched_getaffinity(0))
+    threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, cores // len(devices)))
+    if len(devices) == 1:
+        _occupy(separate_speech, devices[0], threads)
+        for task in tasks:
+            try:
+                yield run(separate_speech, task)
+            except (ValueError, OSError, RuntimeError) as error:
+                yield error
+        return
+    # Forking after the model is loaded shares its memory and ESPnet's, and is safe as long as torch
+    # has run on one thread only, and not on a GPU.
+    fork = multiprocessing.get_context("fork")
+    _inherited, queue = separate_speech, fork.Queue()
+    for device in devices:
+        queue.put(device)
+    pool = ProcessPoolExecutor(len(devices), fork, _start_worker, (threads, queue))
+    try:
+        for future in as_completed([pool.submit(_work, run, task) for task in tasks]):
+            try:
+                yield future.result()
+            except BrokenProcessPool as error:
+                raise RuntimeError(
+                    "an enhancing process ended unexpectedly (out of memory?); "
+                    "run the same command again, with fewer jobs, to continue"
+                ) from error
+            except (ValueError, OSError, RuntimeError) as error:
+                yield error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _start_worker(threads: int, devices: multiprocessing.Queue) -> None:
+    end_with_parent()
+    _occupy(_inherited, devices.get(), threads)
+
+
+def _occupy(separate_speech: SeparateSpeech, device: str, threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+    separate_speech.enh_model.to(device)
+    separate_speech.device = device
+
+
+def _work(run: Callable[[SeparateSpeech, Task], None], task: Task) -> None:
+    run(_inherited, task)
