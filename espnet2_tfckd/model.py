@@ -151,23 +151,18 @@ def with_features(
         fs: Sampling rate.
 
     Returns:
-        What ``forward_enhance`` returned, and the features with the estimate.
+        What ``forward_enhance`` returned, and the features with the estimate; there are none if
+        the separator hands out none and there is no tap.
 
     Raises:
-        ValueError: The separator hands out no features and there is no tap, the tap does not fit,
-            or a layer has another number of frames than the first.
+        ValueError: The tap does not fit, or a layer has another number of frames than the first.
     """
     if tap is None:
         additional = {**(additional or {}), "feature_sets": True}
         outputs = forward_enhance(speech_mix, speech_lengths, additional, fs)
-        sets = outputs[3].get("feature_sets")
+        sets = outputs[3].get("feature_sets", {})
     else:
         with tap.record(separator, len(speech_mix)) as sets:
             outputs = forward_enhance(speech_mix, speech_lengths, additional, fs)
-    if sets is None:
-        raise ValueError(
-            f"{type(separator).__name__} offers no feature sets to distil from: name its layers "
-            "with student_features or teacher_features, or use separator: dpdcrn"
-        )
     estimate, _, spectrum, _ = outputs
     return outputs, DistillInputs(sets, spectrum[0], estimate[0])

@@ -86,7 +86,7 @@ class EnhancementKDTask(EnhancementTask):
                 action=NestedDictAction,
                 default=None,
                 help=f"Modules of the {network}'s separator to distil, by set; "
-                "needed where it is not a DPDCRN",
+                "needed where it is not a DPDCRN, by schemes that compare features",
             )
         group.add_argument(
             "--distill_weight",
@@ -107,7 +107,7 @@ class EnhancementKDTask(EnhancementTask):
 
         Raises:
             ValueError: No teacher is named, it does not fit its checkpoint, the batches are not of
-                one fixed length, or a network has no feature sets to distil from.
+                one fixed length, or a network has no feature sets that the scheme needs.
         """
         if not (args.teacher_config and args.teacher_model_file):
             raise ValueError("distillation needs --teacher_config and --teacher_model_file")
@@ -118,14 +118,17 @@ class EnhancementKDTask(EnhancementTask):
             samples = fixed_chunk_length(args)
             student_tap = _tap(args.student_features, student, "student_features")
             teacher_tap = _tap(args.teacher_features, teacher, "teacher_features")
-            student_shapes, frames = feature_shapes(student, samples, student_tap)
-            teacher_shapes, teacher_frames = feature_shapes(teacher, samples, teacher_tap)
-            if frames != teacher_frames:
-                raise ValueError(
-                    f"a chunk has {frames} frames in the student and {teacher_frames} in the "
-                    "teacher: use the same encoder_conf.hop_length in both"
-                )
-            distiller = distiller_choices.get_class(args.distiller)(
+            scheme = distiller_choices.get_class(args.distiller)
+            student_shapes, teacher_shapes, frames = {}, {}, 0
+            if scheme.uses_features:
+                student_shapes, frames = feature_shapes(student, samples, student_tap)
+                teacher_shapes, teacher_frames = feature_shapes(teacher, samples, teacher_tap)
+                if frames != teacher_frames:
+                    raise ValueError(
+                        f"a chunk has {frames} frames in the student and {teacher_frames} in the "
+                        "teacher: use the same encoder_conf.hop_length in both"
+                    )
+            distiller = scheme(
                 student_shapes, teacher_shapes, frames, args.batch_size, **args.distiller_conf
             )
         return ESPnetEnhancementKDModel(
@@ -193,6 +196,11 @@ def feature_shapes(
         model.eval().forward_enhance, separator, tap, mixture, torch.tensor([samples])
     )
     model.train(was_training)
+    if not inputs.feature_sets:
+        raise ValueError(
+            f"{type(separator).__name__} offers no feature sets to distil from: name its layers "
+            "with student_features or teacher_features, or take a scheme on the output alone"
+        )
     frames = {
         f"{name}[{n}]": x.shape[2]
         for name, layers in inputs.feature_sets.items()

@@ -137,6 +137,17 @@ def test_a_scheme_may_put_off_the_enhancement_loss(tmp_path, teacher_files):
     torch.testing.assert_close(second["loss"], second["enh_loss"])
 
 
+@pytest.mark.parametrize("scheme", ["response", "dfkd", "dispatch"])
+def test_schemes_on_the_output_need_no_features_of_either_network(scheme, tmp_path, teacher_files):
+    student = {"separator": "rnn", "separator_conf": {"num_spk": 1, "layer": 1, "unit": 8}}
+    changes = {"distiller": scheme, "distiller_conf": {}, **student}
+    model = build(tmp_path / "kd", teacher_files, **changes).train()
+    loss, stats, _ = model(**batch())
+    loss.backward()
+    assert stats["kd_loss"] > 0
+    assert all(p.grad is not None for p in model.separator.parameters())
+
+
 def test_validation_loss_is_the_enhancement_loss_alone(tmp_path, teacher_files):
     model = build(tmp_path / "kd", teacher_files).eval()
     calls = []

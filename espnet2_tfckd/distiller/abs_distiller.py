@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -20,7 +21,8 @@ class DistillInputs:
 
     Attributes:
         feature_sets: ``encoder``, ``bottleneck`` and ``decoder``: the output of each layer of the
-            set in the order of the signal's way, (B, C, T, F).
+            set in the order of the signal's way, (B, C, T, F). Empty where a network hands out none
+            and nobody names its layers.
         spectrum: Complex spectrum of the estimate, (B, T, F).
         waveform: Estimate in the time domain, (B, samples).
         reference: Complex spectrum of the signal to be estimated, (B, T, F).
@@ -49,12 +51,15 @@ class AbsDistiller(nn.Module, ABC):
         Scheme(student_shapes, teacher_shapes, frames, batch_size, **distiller_conf)
 
     where the shapes give (C, F) of every layer, by set, and ``frames`` and ``batch_size`` are those
-    of a training batch.
+    of a training batch. A scheme on the outputs alone gets no shapes and 0 frames.
 
     Attributes:
+        uses_features: Whether the scheme compares features, and not outputs alone.
         updates: Training batches so far, the present one included; counted by who calls the scheme,
             and kept in checkpoints.
     """
+
+    uses_features: ClassVar[bool] = True
 
     def __init__(
         self,

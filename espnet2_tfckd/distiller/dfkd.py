@@ -34,6 +34,8 @@ class DFKDDistiller(AbsDistiller):
         to the lower one alone. The squared error follows the level of the recording, as there.
     """
 
+    uses_features = False
+
     def __init__(
         self,
         student_shapes: FeatureShapes,

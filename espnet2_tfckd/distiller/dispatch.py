@@ -32,6 +32,8 @@ class DISPatchDistiller(AbsDistiller):
         squared error follows the level of the recording, as in the paper.
     """
 
+    uses_features = False
+
     def __init__(
         self,
         student_shapes: FeatureShapes,

@@ -25,6 +25,8 @@ class ResponseDistiller(AbsDistiller):
         at 30 dB: arXiv 2006.12701, its loss for mixtures of mixtures.
     """
 
+    uses_features = False
+
     def forward(
         self, student: DistillInputs, teacher: DistillInputs
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

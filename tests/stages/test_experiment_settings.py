@@ -9,7 +9,7 @@ from espnet2_tfckd.stages.experiment_plan import ordered_runs, weights_to_try
 from espnet2_tfckd.stages.experiment_settings import Arm, read_experiment
 from tests.stages.experiments import CONTENTS, write_configs
 
-ROOT = Path(__file__).parents[2]
+MINI = Path(__file__).parents[2] / "egs2" / "mini" / "enh1"
 
 
 class TestSettings:
@@ -66,10 +66,12 @@ class TestSettings:
         with pytest.raises(FileNotFoundError, match="conf/part.yaml is not there"):
             read_experiment("conf/experiment.yaml")
 
-    @pytest.mark.parametrize("name", ["experiment", "experiment_causal"])
-    def test_the_experiments_of_the_mini_recipe_are_valid(self, name, monkeypatch):
-        monkeypatch.chdir(ROOT / "egs2" / "mini" / "enh1")
-        shipped = read_experiment(f"conf/{name}.yaml")
+    @pytest.mark.parametrize(
+        "config", sorted(MINI.glob("conf/experiment*.yaml")), ids=lambda p: p.stem
+    )
+    def test_the_experiments_of_the_mini_recipe_are_valid(self, config, monkeypatch):
+        monkeypatch.chdir(MINI)
+        shipped = read_experiment(config)
         seeds = [len(shipped.arms[arm].seeds) for arm in (shipped.method, shipped.baseline)]
         assert seeds[0] == seeds[1] >= 2
         for arm in shipped.arms.values():
