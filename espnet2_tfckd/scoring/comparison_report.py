@@ -159,16 +159,21 @@ def _cost(rows: Sequence[dict], of_baseline: Sequence[dict], key: str, decimals:
 
 
 def _tuning_table(rows: Sequence[dict]) -> str:
-    tuning = [row for row in rows if row["kind"] == "tuning"]
-    weights = sorted({row["distill_weight"] for row in tuning})
-    cells = {}
-    for row in tuning:
-        loss = row["valid_loss"]
-        text = "not finite" if loss is None else f"{loss:.3f}"
-        cells[row["arm"], row["distill_weight"]] = f"**{text}**" if row["chosen"] else text
-    arms = dict.fromkeys(row["arm"] for row in tuning)
-    body = [[arm, *(cells.get((arm, weight), "") for weight in weights)] for arm in arms]
-    return markdown_table(["arm", *(f"{weight:g}" for weight in weights)], body)
+    tried: dict[str, list[dict]] = {}
+    for row in rows:
+        if row["kind"] == "tuning":
+            tried.setdefault(row["arm"], []).append(row)
+    body = []
+    for arm, trials in tried.items():
+        trials.sort(key=lambda row: row["distill_weight"])
+        body.append([arm, "; ".join(_trial(row) for row in trials)])
+    return markdown_table(["arm", "weight: validation loss"], body)
+
+
+def _trial(row: dict) -> str:
+    loss = row["valid_loss"]
+    text = f"{row['distill_weight']:g}: " + ("not finite" if loss is None else f"{loss:.3f}")
+    return f"**{text}**" if row["chosen"] else text
 
 
 def _chosen_at_an_end(rows: Sequence[dict]) -> list[str]:

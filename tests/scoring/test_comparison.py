@@ -146,7 +146,7 @@ class TestReport:
         assert "|rival|1|+0.75 [+0.65, +0.85], 1 seed|" in lines[start:]
 
     def test_the_search_for_the_weight_and_the_command_are_shown(self, lines):
-        assert "|ours|-5.000|**-6.000**|not finite|" in lines
+        assert "|ours|1: -5.000; **3: -6.000**; 9: not finite|" in lines
         assert "- command: `x`" in lines
 
     def test_a_search_that_ended_at_an_end_of_the_grid_is_named(self, rows):
