@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from espnet2_tfckd.distiller.pairing import to_common_bins
 from espnet2_tfckd.distiller.similarity import (
     STREAMS,
     LayerSimilarity,
@@ -15,6 +16,7 @@ from espnet2_tfckd.distiller.similarity import (
 )
 
 WEIGHTINGS = ("own", "exchanged", "uniform", "nearest")
+_SILENT_POWER = 1e-6  # of a teacher's layer: below, its errors count as they are
 
 
 class SimilarityEmbedding(nn.Module):
@@ -52,6 +54,9 @@ class TFCalibration(nn.Module):
         frequency_expansion: Width of the frequency embeddings over ``batch_size``.
         frequency_bands: 0: the frequency stream compares the utterances of the batch, as published.
             More: it compares that many frequency bands of a frame with each other.
+        regressed_channels: None: the similarities of a pair of layers are compared, as published.
+            Channels of the student's and of the teacher's layers: their values are, see
+            :class:`LayerRegression`.
 
     References:
         arXiv 2506.13127, "time-frequency cross-calibrated distillation".
@@ -67,6 +72,7 @@ class TFCalibration(nn.Module):
         weighting: str = "own",
         frequency_expansion: int = 4,
         frequency_bands: int = 0,
+        regressed_channels: tuple[list[int], list[int]] | None = None,
     ):
         super().__init__()
         self.frames, self.batch_size = frames, batch_size
@@ -76,6 +82,7 @@ class TFCalibration(nn.Module):
         wide = frequency_expansion * batch_size
         columns = frequency_bands**2 or batch_size
         sizes = {"time": (frames, 2 * frames, frames), "frequency": (columns, wide, wide)}
+        self.regression = LayerRegression(*regressed_channels) if regressed_channels else None
         self.query, self.key = nn.ModuleDict(), nn.ModuleDict()
         if weighting in ("uniform", "nearest"):
             return
@@ -102,13 +109,17 @@ class TFCalibration(nn.Module):
         self._check(student + teacher)
         student_similarities = [self._similarities(x) for x in student]
         teacher_similarities = [self._similarities(x) for x in teacher]
-        divergences = {
-            stream: _divergences(
-                [layer[stream] for layer in student_similarities],
-                [layer[stream] for layer in teacher_similarities],
-            )
-            for stream in self.streams
-        }
+        if self.regression:  # the mean over frames, once for all streams
+            errors = self.regression(student, teacher) / (student[0].shape[2] * len(self.streams))
+            divergences = dict.fromkeys(self.streams, errors)
+        else:
+            divergences = {
+                stream: _divergences(
+                    [layer[stream] for layer in student_similarities],
+                    [layer[stream] for layer in teacher_similarities],
+                )
+                for stream in self.streams
+            }
         if self.weighting == "uniform":
             weights = {
                 stream: torch.full_like(divergence, 1 / self.teacher_layers)
@@ -128,7 +139,7 @@ class TFCalibration(nn.Module):
         return sum(parts.values()), parts, weights
 
     def _similarities(self, feature: torch.Tensor) -> dict[str, LayerSimilarity]:
-        needed = {*self.streams, *self.query}
+        needed = {*self.query} if self.regression else {*self.streams, *self.query}
         if not (self.frequency_bands and "frequency" in needed):
             return layer_similarities(feature, sorted(needed))
         similarities = layer_similarities(feature, ["time"]) if "time" in needed else {}
@@ -164,6 +175,44 @@ class TFCalibration(nn.Module):
                 f"built for up to {self.batch_size} of exactly {self.frames}: train with "
                 "iterator_type chunk and one fixed chunk_length"
             )
+
+
+class LayerRegression(nn.Module):
+    """How badly a 1x1 convolution of each student layer predicts each teacher layer, by frame.
+
+    Squared error over the mean square of the teacher's layer: 0 where it is predicted exactly, 1
+    where it is as well predicted by 0. The wider map of a pair is averaged down in frequency.
+
+    Args:
+        student_channels: Channels of the student's layers.
+        teacher_channels: The same of the teacher.
+
+    Shape:
+        Lists of (B, C, T, F) to (B, T, Ns, Nt).
+    """
+
+    def __init__(self, student_channels: list[int], teacher_channels: list[int]):
+        super().__init__()
+        self.regressors = nn.ModuleList(
+            nn.ModuleList(nn.Conv2d(own, target, 1) for target in teacher_channels)
+            for own in student_channels
+        )
+
+    def forward(self, student: list[torch.Tensor], teacher: list[torch.Tensor]) -> torch.Tensor:
+        rows = [
+            torch.stack(
+                [_error(regress, x, y) for regress, y in zip(row, teacher, strict=True)], -1
+            )
+            for row, x in zip(self.regressors, student, strict=True)
+        ]
+        return torch.stack(rows, 2)
+
+
+def _error(regress: nn.Module, feature: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """(B, C, T, F) of student and teacher to (B, T)."""
+    own, target = to_common_bins(feature.float(), target.float())
+    power = target.square().mean().clamp_min(_SILENT_POWER)
+    return (regress(own) - target).square().mean((1, 3)) / power
 
 
 def _embeddings(layers: int, sizes: tuple[int, int, int]) -> nn.ModuleList:

@@ -19,6 +19,7 @@ from espnet2_tfckd.distiller.similarity import STREAMS
 
 FUSIONS = ("recursive", "last")
 SCALES = ("linear", "log")
+MATCHINGS = ("similarity", "regression")
 
 
 class I2SRFTFCKDDistiller(AbsDistiller):
@@ -28,7 +29,8 @@ class I2SRFTFCKDDistiller(AbsDistiller):
 
     Published are intra- and inter-set losses of weight 1, all sets, both streams, ``own`` weighting
     and recursive fusion; the options below are ablations of it, and ``sets``, ``nearest``,
-    ``teacher_fusion``, ``frequency_bands`` and ``scale: log`` are variants of ours.
+    ``teacher_fusion``, ``frequency_bands``, ``scale: log`` and ``matching: regression`` are
+    variants of ours.
 
     Args:
         student_shapes: (C, F) of every student layer, by set.
@@ -52,6 +54,9 @@ class I2SRFTFCKDDistiller(AbsDistiller):
         scale: ``linear``, or ``log``: of each loss in the sum above its logarithm is taken. Its
             gradient then does not shrink with the loss, whose size differs by orders of magnitude
             between networks, batch sizes and chunk lengths.
+        matching: ``similarity``, or ``regression``: the teacher's values are compared with those
+            predicted from the student's, not the similarities within each. Take it with
+            ``teacher_fusion: last``, as a fusion that is trained along would become predictable.
 
     Raises:
         ValueError: When an option is unknown, a weight negative or both weights 0, or no set left.
@@ -79,6 +84,7 @@ class I2SRFTFCKDDistiller(AbsDistiller):
         frequency_expansion: int = 4,
         frequency_bands: int = 0,
         scale: str = "linear",
+        matching: str = "similarity",
     ):
         super().__init__(student_shapes, teacher_shapes, frames, batch_size)
         if not sets or len(set(sets)) < len(sets):
@@ -91,6 +97,7 @@ class I2SRFTFCKDDistiller(AbsDistiller):
         teacher_fusion = teacher_fusion or fusion
         _check_choice("teacher_fusion", teacher_fusion, FUSIONS)
         _check_choice("scale", scale, SCALES)
+        _check_choice("matching", matching, MATCHINGS)
         if min(intra_weight, inter_weight) < 0 or intra_weight == inter_weight == 0:
             raise ValueError(
                 f"intra_weight ({intra_weight}) and inter_weight ({inter_weight}) must not be "
@@ -102,27 +109,32 @@ class I2SRFTFCKDDistiller(AbsDistiller):
         self.sets = tuple(name for name in SETS if name in sets)
         self.scale = scale
 
-        def calibration(student_layers: int, teacher_layers: int) -> TFCalibration:
-            used = STREAMS if streams == "both" else (streams,)
+        def calibration(student_channels: list[int], teacher_channels: list[int]) -> TFCalibration:
             return TFCalibration(
-                student_layers,
-                teacher_layers,
+                len(student_channels),
+                len(teacher_channels),
                 frames,
                 batch_size,
-                used,
+                STREAMS if streams == "both" else (streams,),
                 weighting,
                 frequency_expansion,
                 frequency_bands,
+                (student_channels, teacher_channels) if matching == "regression" else None,
             )
 
         self.calibrations = nn.ModuleDict()
         if intra_weight:
             for name in self.sets:
                 self.calibrations[name] = calibration(
-                    len(student_shapes[name]), len(teacher_shapes[name])
+                    _channels(student_shapes[name]), _channels(teacher_shapes[name])
                 )
         if inter_weight:
-            self.calibrations["inter"] = calibration(len(self.sets), len(self.sets))
+            self.calibrations["inter"] = calibration(
+                *(
+                    [_channels(_recursion_order(name, shapes[name]))[-1] for name in self.sets]
+                    for shapes in (student_shapes, teacher_shapes)
+                )
+            )
         width = fusion_channels or widest_layer(teacher_shapes)
         self.student_fusion, self.teacher_fusion = nn.ModuleDict(), nn.ModuleDict()
         for kind, fusions, shapes in (
@@ -173,8 +185,11 @@ def _recursion_order(name: str, layers: list) -> list:
 
 
 def _fusion(name: str, shapes: FeatureShapes, mid_channels: int) -> RecursiveFusion:
-    channels = [channels for channels, _ in _recursion_order(name, shapes[name])]
-    return RecursiveFusion(channels, mid_channels)
+    return RecursiveFusion(_channels(_recursion_order(name, shapes[name])), mid_channels)
+
+
+def _channels(shapes: list[tuple[int, int]]) -> list[int]:
+    return [channels for channels, _ in shapes]
 
 
 def _check_choice(option: str, value: str, choices: tuple[str, ...]) -> None:

@@ -5,7 +5,7 @@ import re
 import pytest
 import torch
 
-from espnet2_tfckd.distiller.calibration import TFCalibration
+from espnet2_tfckd.distiller.calibration import LayerRegression, TFCalibration
 from espnet2_tfckd.distiller.similarity import band_similarity, layer_similarities
 from tests.golden_data import golden_files, load_golden, numbered, relative_error
 
@@ -187,3 +187,27 @@ def test_bands_are_compared_within_a_frame():
     torch.testing.assert_close(similarity.gram, torch.tensor([[[9.0, 0, 0, 4]]]))
     expected = torch.tensor([[[2 / 3, 1 / 3, 1 / 3, 2 / 3]]])  # cosines 1 and 0 are 1 and 0.5
     torch.testing.assert_close(similarity.probability, expected)
+
+
+class TestRegression:
+    def test_what_is_predicted_exactly_costs_nothing_and_what_is_not_its_power(self):
+        regression = LayerRegression([2], [2, 3])
+        exact, silent = regression.regressors[0]
+        torch.nn.init.dirac_(exact.weight)
+        for constant in (exact.bias, silent.weight, silent.bias):
+            torch.nn.init.zeros_(constant)
+        x, y = torch.randn(2, 2, 4, 5), torch.randn(1, 3, 1, 1).expand(2, 3, 4, 5)
+        errors = regression([x], [x, y])
+        assert errors.shape == (2, 4, 1, 2)
+        torch.testing.assert_close(errors[..., 0], torch.zeros(2, 4, 1))
+        torch.testing.assert_close(errors[..., 1], torch.ones(2, 4, 1))
+
+    def test_the_wider_map_is_averaged_down(self):
+        regression = LayerRegression([1], [1])
+        x, narrow = torch.randn(1, 1, 3, 4), torch.randn(1, 1, 3, 2)
+        pooled = x.unflatten(3, (2, 2)).mean(4)
+        torch.testing.assert_close(regression([x], [narrow]), regression([pooled], [narrow]))
+
+    def test_a_silent_teacher_gives_a_finite_error(self):
+        errors = LayerRegression([1], [1])([torch.randn(1, 1, 3, 4)], [torch.zeros(1, 1, 3, 4)])
+        assert errors.isfinite().all()

@@ -64,6 +64,29 @@ def test_total_is_the_weighted_sum_of_the_logged_parts(student, teacher):
         torch.testing.assert_close(stats[f"kd_{name}"], streams)
 
 
+class TestRegression:
+    options = dict(matching="regression", teacher_fusion="last")
+
+    def test_gradients_reach_student_and_distiller(self, student, teacher):
+        product = distiller(**self.options)
+        loss, stats = product(student, teacher)
+        loss.backward()
+        assert all(x.grad is not None and x.grad.abs().sum() > 0 for x in all_features(student))
+        assert all(p.grad is not None for p in product.parameters())
+        assert stats.keys() >= {"kd_encoder_time", "kd_inter_frequency"}
+
+    def test_without_calibration_it_is_the_mean_relative_error_of_all_pairs(self, student, teacher):
+        product = distiller(**self.options, weighting="uniform", inter_weight=0.0)
+        _, stats = product(student, teacher)
+        errors = []
+        layers, targets = (x.feature_sets["bottleneck"] for x in (student, teacher))
+        (row,) = product.calibrations["bottleneck"].regression.regressors
+        for regress, target in zip(row, targets, strict=True):
+            error = (regress(layers[0]) - target).square().mean()
+            errors.append(error / target.square().mean())
+        torch.testing.assert_close(stats["kd_bottleneck"], torch.stack(errors).mean())
+
+
 def test_a_weight_of_zero_leaves_its_part_out(student, teacher):
     without_inter = distiller(inter_weight=0.0)
     _, stats = without_inter(student, teacher)
