@@ -190,6 +190,10 @@ def test_bands_are_compared_within_a_frame():
 
 
 class TestRegression:
+    @pytest.fixture(autouse=True)
+    def seed(self):
+        torch.manual_seed(0)
+
     def test_what_is_predicted_exactly_costs_nothing_and_what_is_not_its_power(self):
         regression = LayerRegression([2], [2, 3])
         exact, silent = regression.regressors[0]
