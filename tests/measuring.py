@@ -22,15 +22,20 @@ def median_ratio(times: list[float], to: list[float]) -> float:
     return statistics.median(a / b for a, b in zip(times, to, strict=True))
 
 
-def untrained_student(channels: int, heads: int):
-    """The mini recipe's causal student of one block, with other sizes and random weights."""
+def untrained(config: str, *options: str):
+    """A network of the mini recipe's ``conf/tuning``, changed by ESPnet's options, seed 0."""
     import torch
 
     from espnet2_tfckd.task import EnhancementTask
 
-    config = ROOT / "egs2/mini/enh1/conf/tuning/student_causal.yaml"
-    sizes = ["--separator_conf", f"channels={channels}", "--separator_conf", f"heads={heads}"]
+    path = ROOT / f"egs2/mini/enh1/conf/tuning/{config}.yaml"
     parser = EnhancementTask.get_parser()
-    args = parser.parse_args(["--config", str(config), "--output_dir", ".", *sizes])
+    args = parser.parse_args(["--config", str(path), "--output_dir", ".", *options])
     torch.manual_seed(0)
     return EnhancementTask.build_model(args)
+
+
+def untrained_student(channels: int, heads: int):
+    """The mini recipe's causal student of one block, with other sizes and random weights."""
+    sizes = ["--separator_conf", f"channels={channels}", "--separator_conf", f"heads={heads}"]
+    return untrained("student_causal", *sizes)

@@ -11,6 +11,7 @@ import yaml
 
 from espnet2_tfckd.scoring.metrics import PROTOCOLS
 
+ARM_FILES = ("distill_config", "student_config")
 RESERVED_ARMS = ("noisy", "teacher", "tuning")  # directories beside those of the arms
 
 
@@ -25,6 +26,7 @@ class Arm:
         tune: Whether the weight of the distillation loss is searched for on the validation set.
         weight_of: Arm whose tuned weight is taken.
         enh_args: ESPnet's options of this arm alone, over those of the experiment.
+        student_config: Options of another network, instead of the experiment's student.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Arm:
     tune: bool = False
     weight_of: str | None = None
     enh_args: str = ""
+    student_config: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -155,15 +158,8 @@ def _arm(name: str, options: object) -> Arm:
         or not all(type(seed) is int and seed >= 0 for seed in seeds)
     ):
         raise ValueError(f"arm {name}: seeds must be different whole numbers, as in [1, 2, 3]")
-    config = options.get("distill_config")
-    return Arm(
-        **{
-            **options,
-            "name": name,
-            "seeds": tuple(seeds),
-            "distill_config": None if config is None else _file(config),
-        }
-    )
+    files = {key: _file(options[key]) for key in ARM_FILES if options.get(key)}
+    return Arm(**{**options, **files, "name": name, "seeds": tuple(seeds)})
 
 
 def _check_arm(arm: Arm, experiment: Experiment) -> None:
@@ -175,10 +171,10 @@ def _check_arm(arm: Arm, experiment: Experiment) -> None:
     if arm.name == experiment.baseline:
         if arm.distill_config:
             raise ValueError(f"arm {arm.name}: the baseline has no distill_config")
-    elif arm.distill_config is None and not arm.enh_args:
+    elif not (arm.distill_config or arm.enh_args or arm.student_config):
         raise ValueError(
-            f"arm {arm.name}: there is neither a distill_config nor enh_args, by which it would "
-            f"differ from {experiment.baseline}"
+            f"arm {arm.name}: there is no distill_config, no enh_args and no student_config, by "
+            f"which it would differ from {experiment.baseline}"
         )
     if arm.distill_config is None and (arm.tune or arm.weight_of):
         raise ValueError(f"arm {arm.name}: there is no weight without a distill_config")

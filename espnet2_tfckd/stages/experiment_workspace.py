@@ -105,7 +105,7 @@ class Workspace:
         self, arm: Arm, seed: int, weight: float | None, directory: Path, enh_args: str
     ) -> dict:
         """Those fields of a job that tell how a student is trained."""
-        config = self.experiment.student_config
+        config = arm.student_config or self.experiment.student_config
         options = " ".join(filter(None, (enh_args, arm.enh_args, f"--seed {seed}")))
         distillation: tuple[str, ...] = ()
         inputs = {}

@@ -2,84 +2,35 @@
 
 from __future__ import annotations
 
-import tempfile
 import warnings
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
-import yaml
 
 from espnet2_tfckd.deploy.enhancer import CHECKPOINT
 from espnet2_tfckd.stages.profile import count_macs
+from tests.measuring import untrained
 from tests.peers.model import MACS_SECONDS, Model, check_causal
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # of ESPnet's modules about themselves
     from espnet2_tfckd.inference import load_separate_speech
-    from espnet2_tfckd.task import EnhancementTask
 
 SAMPLE_RATE = 16000
-_LOSS = {"name": "snr", "conf": {}, "wrapper": "fixed_order", "wrapper_conf": {"weight": 1.0}}
-
-
-def _codec(kind: str, **conf: int) -> dict:
-    return {"encoder": kind, "encoder_conf": conf, "decoder": kind, "decoder_conf": conf}
-
-
-CONFIGURATIONS = {
-    # ESPnet's recipe for the DNS challenge, dns_ins20: its class's defaults
-    "dccrn": {**_codec("stft", n_fft=512, win_length=400, hop_length=100), "separator": "dccrn"},
-    # wsj0_2mix's train_enh_skim_causal_small.yaml, with one speaker and the encoder's kernel and
-    # stride doubled, since that recipe is at 8 kHz
-    "skim": {
-        **_codec("conv", channel=128, kernel_size=16, stride=8),
-        "separator": "skim",
-        "separator_conf": {
-            "causal": True,
-            "num_spk": 1,
-            "layer": 3,
-            "unit": 384,
-            "segment_size": 50,
-        },
-    },
-    # the class's default size, which takes any rate up to 48 kHz and here works on 16 kHz
-    "bsrnn": {
-        **_codec("stft", n_fft=960, hop_length=480, default_fs=48000),
-        "separator": "bsrnn",
-        "separator_conf": {"causal": True, "norm_type": "cfLN"},
-    },
-}
-
-
-def build(separator: str):
-    """An untrained model of ``CONFIGURATIONS``.
-
-    Raises:
-        ValueError: There is no such configuration.
-    """
-    if separator not in CONFIGURATIONS:
-        raise ValueError(f"no causal {separator} is known, only {', '.join(CONFIGURATIONS)}")
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "train.yaml"
-        config.write_text(yaml.safe_dump({**CONFIGURATIONS[separator], "criterions": [_LOSS]}))
-        parser = EnhancementTask.get_parser()
-        args = parser.parse_args(["--config", str(config), "--output_dir", folder])
-        torch.manual_seed(0)
-        return EnhancementTask.build_model(args)
+SEPARATORS = ("dccrn", "skim", "bsrnn")  # each has a configuration in the mini recipe
 
 
 class ESPnetModel(Model):
     """A causal model of ESPnet on one thread of PyTorch.
 
     Args:
-        separator: Key of ``CONFIGURATIONS`` for an untrained model.
+        separator: One of ``SEPARATORS`` for an untrained model.
         exp_dir: Experiment of a trained one instead.
         frame_by_frame: Run ESPnet's ``forward_streaming``, which of the three only SkiM has.
 
     Raises:
-        ValueError: There is no such configuration, or the model looks ahead further than it says.
+        ValueError: The separator is unknown, or the model looks ahead further than it says.
     """
 
     delay = 0  # the estimate is that of ESPnet, which is aligned with the mixture
@@ -90,7 +41,9 @@ class ESPnetModel(Model):
         torch.set_num_threads(1)
         self.sample_rate, self.streams = SAMPLE_RATE, frame_by_frame
         if exp_dir is None:
-            self.model = build(separator).eval()
+            if separator not in SEPARATORS:
+                raise ValueError(f"{separator} is not among {', '.join(SEPARATORS)}")
+            self.model = untrained(f"causal_{separator}").eval()
         else:
             loaded = load_separate_speech(exp_dir, CHECKPOINT)
             self.model = loaded.enh_model.eval()

@@ -12,47 +12,7 @@ import pytest
 
 from espnet2_tfckd.datadir import DataDir, write_data_dir
 from espnet2_tfckd.stages import experiment, experiment_runner
-from tests.stages.experiments import CONTENTS, LINE, write_configs
-
-# Stands in for the stages: leaves what they leave. The validation loss is lowest at weight 3; a
-# student's SI-SDR is its seed, plus 0.5 with distillation, plus the utterance's number.
-STAGE = r"""
-import json, pathlib, re, sys
-stage, *arguments = sys.argv[1:]
-text = " ".join(arguments)
-def option(name):
-    found = re.search(rf"--{name}[ =](\S+)", text)
-    return found and found[1]
-with open("commands.txt", "a") as file:
-    file.write(f"{stage} {option('exp_dir') or option('results')} {text}\n")
-weight = float(option("distill_weight") or 0)
-if stage == "train":
-    exp_dir = pathlib.Path(option("exp_dir"))
-    if pathlib.Path("fail").exists() and "rival" in str(exp_dir):
-        sys.exit("error: no luck")
-    (exp_dir / "distillation").mkdir(parents=True, exist_ok=True)
-    with open(exp_dir / "train.log", "a") as log:
-        log.write(LINE.format(epoch=1, seconds=0.5, updates=10, loss=abs(weight - 3)))
-    for name in ("valid.loss.best.pth", "checkpoint.pth", "distillation/1epoch.pth"):
-        (exp_dir / name).write_text(text)
-    (exp_dir / "config.yaml").write_text("separator: x\n")
-elif stage == "enhance":
-    audio = pathlib.Path(option("output_dir"))
-    audio.mkdir(parents=True)
-    (audio / "spk1.scp").write_text("")
-else:
-    system, estimates = option("system").split("=")
-    folder = pathlib.Path(option("results"))
-    folder = folder / system if system == "noisy" else folder
-    seed = int((re.search(r"seed(\d+)", estimates) or [0, 0])[1])
-    level = seed + 0.5 * (system not in ("noisy", "teacher", "none"))
-    keys = [name.lower() for name in text.partition("--scoring_protocol ")[2].split()]
-    (folder / "scoring_test").mkdir(parents=True, exist_ok=True)
-    with open(folder / "scoring_test" / "utterances.jsonl", "w") as journal:
-        for number in range(3):
-            scores = {key: level + number for key in keys}
-            journal.write(json.dumps({"id": f"s-u{number}", "scores": scores}) + "\n")
-"""
+from tests.stages.experiments import CONTENTS, LINE, STAGE, write_configs
 
 
 @pytest.fixture
@@ -183,6 +143,14 @@ class TestWholeExperiment:
         _, commands = run("--teacher_exp", "mine", "--arms", "rival")
         trained = [command for command in commands if command.startswith("train")]
         assert len(trained) == 1 and "--teacher_exp mine" in trained[0]
+
+    def test_an_arm_may_train_another_network_than_the_student(self, recipe):
+        arms = {**CONTENTS["arms"], "other": {"student_config": "conf/teacher.yaml", "seeds": [1]}}
+        write_configs({**CONTENTS, "arms": arms})
+        _, commands = run("--arms", "none other", "--seeds", "1")
+        configs = {c.split()[1]: c.split()[3] for c in commands if c.startswith("train")}
+        assert configs["exp/none/seed1"] == "conf/student.yaml"
+        assert configs["exp/other/seed1"] == "conf/teacher.yaml"
 
     def test_several_jobs_at_a_time_give_the_same_results(self, finished):
         def without_costs():

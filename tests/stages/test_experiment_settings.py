@@ -40,7 +40,11 @@ class TestSettings:
             ("ours", {"seeds": [1, 1]}, "arm ours: seeds must be different whole numbers"),
             ("ours", {"seeds": 1}, "arm ours: seeds must be"),
             ("none", {"tune": True}, "arm none: there is no weight"),
-            ("ours", {"distill_config": None, "tune": False}, "arm ours: there is neither"),
+            (
+                "ours",
+                {"distill_config": None, "tune": False},
+                "arm ours: there is no distill",
+            ),
             ("none", {"distill_config": "conf/ours.yaml"}, "arm none: the baseline has no distill"),
             ("part", {"weight_of": "rival"}, "arm part: weight_of must name an arm with tune"),
             ("part", {"tune": True}, "arm part: tune and weight_of exclude each other"),
