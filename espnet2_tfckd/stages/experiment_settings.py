@@ -158,7 +158,7 @@ def _arm(name: str, options: object) -> Arm:
         or not all(type(seed) is int and seed >= 0 for seed in seeds)
     ):
         raise ValueError(f"arm {name}: seeds must be different whole numbers, as in [1, 2, 3]")
-    files = {key: _file(options[key]) for key in ARM_FILES if options.get(key)}
+    files = {key: _file(options[key]) for key in ARM_FILES if options.get(key) is not None}
     return Arm(**{**options, **files, "name": name, "seeds": tuple(seeds)})
 
 
