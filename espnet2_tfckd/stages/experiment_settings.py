@@ -198,7 +198,9 @@ def _names(of_class: type) -> list[str]:
     return [field.name for field in fields(of_class)]
 
 
-def _file(name: str) -> Path:
+def _file(name: object) -> Path:
+    if not (isinstance(name, str) and name):
+        raise ValueError(f"a configuration must be the name of a file, not {name!r}")
     path = Path(name)
     if not path.is_file():
         raise FileNotFoundError(name)

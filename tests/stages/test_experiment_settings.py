@@ -45,6 +45,7 @@ class TestSettings:
                 {"distill_config": None, "tune": False},
                 "arm ours: there is no distill",
             ),
+            ("ours", {"distill_config": ""}, "must be the name of a file, not ''"),
             ("none", {"distill_config": "conf/ours.yaml"}, "arm none: the baseline has no distill"),
             ("part", {"weight_of": "rival"}, "arm part: weight_of must name an arm with tune"),
             ("part", {"tune": True}, "arm part: tune and weight_of exclude each other"),
