@@ -79,10 +79,12 @@ class Benchmark:
                 worker.close()
         self.relate()
         self.each("scoring", lambda n: self.score(n, jobs), self.trained())
+        copies = [n for n, case in enumerate(self.cases) if case.trained_on and case.scores_of]
+        self.each("taking over scores", self.take_scores, copies)
 
     def trained(self) -> list[int]:
-        """Models that have scores."""
-        return [n for n, case in enumerate(self.cases) if case.trained_on]
+        """Models to be scored."""
+        return [n for n, c in enumerate(self.cases) if c.trained_on and not c.scores_of]
 
     def each(
         self, doing: str, task: Callable[[int], object], numbers: list[int] | None = None
@@ -132,6 +134,12 @@ class Benchmark:
         folder = self.estimates(number)
         system = System(self.cases[number].name, folder / "spk1.scp", folder)
         self.rows[number] |= mean_scores(system, self.data.reference, jobs)
+
+    def take_scores(self, number: int) -> None:
+        source = next(n for n, c in enumerate(self.cases) if str(c) == self.cases[number].scores_of)
+        if self.rows[source]["error"]:
+            raise RuntimeError(f"{self.cases[source]} has no scores")
+        self.rows[number] |= {key: self.rows[source][key] for key in METRICS}
 
     def relate(self) -> None:
         """Set each time beside the baseline's of the same round."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 
@@ -231,6 +232,22 @@ class TestBenchmark:
         table = capsys.readouterr().out.partition("| model")[2]
         assert table.count("untrained") == 3 and "failed (loading: ValueError" in table
 
+    def test_a_slow_way_to_run_a_model_takes_the_scores_of_the_fast_one(
+        self, monkeypatch, tmp_path, data_dir
+    ):
+        fast = [fake("DeepFilterNet3"), fake("torn", "Broken")]
+        slow = [
+            dataclasses.replace(fake(case.name), runs_as="slowly", scores_of=str(case))
+            for case in fast
+        ]
+        status, results = run(monkeypatch, tmp_path, data_dir, [*slow, *fast])
+        taken, without, scored, _ = results["models"]
+        assert taken["si_sdr"] == scored["si_sdr"] is not None and taken["lag_ms"] is None
+        assert (
+            without["error"] == "taking over scores: torn (C library, frame by frame) has no scores"
+        )
+        assert status == "2 of 4 models failed: torn, torn"
+
     def test_time_is_that_of_the_frames(self):
         measured = timed(Delay(RATE), NOISE)
         assert len(measured["frame_ms"]) == 100
@@ -258,6 +275,7 @@ class TestExperiments:
         models = {str(case): case for case in cases.all_cases([student], [dccrn], tmp_path)}
         assert models["causal student, 16 channels (ONNX, frame by frame)"].export[-1] == student
         assert models["ESPnet's DCCRN (torch, whole signal)"].arguments == {"exp_dir": dccrn}
+        assert models["ESPnet's SkiM (torch, frame by frame)"].scores_of in models
         trained = {name: case.trained_on for name, case in models.items() if not case.from_wheel}
         assert sorted(filter(None, trained.values())) == ["dump/train", "dump/train"]
 
