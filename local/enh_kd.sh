@@ -27,6 +27,8 @@ parse_options "$all_options" "$@"
 [ "$nj" -ge 1 ] && [ "$inference_nj" -ge 1 ] || option_error "--nj and --inference_nj start at 1"
 [ -z "$teacher_exp" ] || [ -z "$teacher_model_tag" ] ||
     option_error "--teacher_exp and --teacher_model_tag exclude each other"
+[[ $remix_snr =~ ^(-?[0-9.]+ -?[0-9.]+)?$ ]] ||
+    option_error "--remix_snr takes two numbers, as in '-5 15', not '$remix_snr'"
 [ -n "$distill_config" ] || option_error "--distill_config is needed"
 if [ "$help" = true ]; then
     show_help
@@ -55,6 +57,8 @@ teacher=$(system_of "$teacher_dir")
 # such as the number of channels, which corpus and networks must agree on
 eval "enh_args=\"${corpus_enh_args:-}\$enh_args\""
 train_set_used=$train_set${speed_perturb_factors:+_sp}
+remix="--preprocessor enh --noise_scp $(printf %q "$data_feats/$train_set_used/noise.scp")"
+[ -z "$remix_snr" ] || enh_args="$remix --noise_db_range=${remix_snr/ /_} $enh_args"
 channel_options=(${ref_channel:+--ref_channel "$ref_channel"})
 model_dirs=("$teacher_dir")
 [ "$train_baseline" = false ] || model_dirs+=("$expdir/enh_$student")
@@ -133,6 +137,7 @@ filter() {
         stage_module filter --min_wav_duration "$min_wav_duration" \
             --max_wav_duration "$max_wav_duration" "$data_feats/org/$name" "$data_feats/$name"
     done
+    [ -z "$remix_snr" ] || stage_module extract_noise --nj "$nj" "$data_feats/$train_set_used"
     [ -z "$check_values" ] || check_test_set
 }
 

@@ -36,6 +36,7 @@ check_values=           known scores of the noisy test set, checked after stage 
 repeat_until=0.0        repeat shorter training and validation utterances: just above a chunk, in seconds
 ref_channel=            reference channel of several (default: 0, in stage 8 the model's)
 speed_perturb_factors=  such as '0.9 1.0 1.1'
+remix_snr=              mix training speech anew at each visit, with any mixture's noise at this SNR: '-5 15'
 train_set=train         name of the training set
 valid_set=valid         name of the validation set
 test_sets=test          names of the test sets

@@ -57,6 +57,12 @@ def test_stages_must_not_run_backwards(repository):
     assert "--stage 5 is beyond --stop_stage 4" in done.stderr
 
 
+def test_a_range_of_snrs_takes_two_numbers(repository):
+    done = front_door(repository, "--remix_snr", "-5_15")
+    assert done.returncode == 2
+    assert "--remix_snr takes two numbers, as in '-5 15', not '-5_15'" in done.stderr
+
+
 def test_an_unknown_corpus_is_named_with_those_there_are(repository):
     done = front_door(repository, "--corpus", "maxi")
     assert done.returncode == 2

@@ -131,6 +131,17 @@ class TestAllStages:
         assert config["separator"] == "dpdcrn"
         assert not any("teacher" in key or "distill" in key for key in config)
 
+    def test_training_can_mix_the_corpus_anew_at_each_visit(self, repository, recipe):
+        options = ("--remix_snr", "-5 15", "--expdir", "exp/remixed")
+        done = front_door(repository, "--stage", "3", "--stop_stage", "8", *options)
+        assert done.returncode == 0, done.stdout + done.stderr
+        noises = (recipe / "dump" / "raw" / "train" / "noise.scp").read_text().splitlines()
+        assert len(noises) == 4
+        config = recipe / "exp" / "remixed" / "enh_student_distill" / "config.yaml"
+        config = yaml.safe_load(config.read_text())
+        assert (config["preprocessor"], config["noise_db_range"]) == ("enh", "-5_15")
+        assert config["noise_scp"] == "dump/raw/train/noise.scp"
+
     def test_every_stage_has_a_log(self, recipe):
         logs = {path.name for path in (recipe / "exp" / "log").iterdir()}
         assert {f"stage{number}.log" for number in (1, 3, 4, 5, 6, 7, 8, 9, 11, 12)} <= logs

@@ -72,7 +72,7 @@ class Training:
         """Everything that the trained model depends on.
 
         Raises:
-            FileNotFoundError: The teacher is not trained, or stage 5 has not been run.
+            FileNotFoundError: The teacher is not trained, or stage 4 or 5 has not been run.
         """
         settings = {**self.merged_config(), "enh_args": self.enh_args}
         for split in ("train", "valid"):
@@ -81,7 +81,18 @@ class Training:
             if not path.is_file():
                 raise FileNotFoundError(f"the teacher's {path} is not there: run stage 6 first")
             settings[f"teacher's {path.name}"] = _digest(path)
+        if noises := self.espnet_options(noise_scp=None).noise_scp:
+            if not Path(noises).is_file():
+                raise FileNotFoundError(f"{noises} is not there: stage 4 makes it with --remix_snr")
+            settings["noise_scp file"] = _digest(Path(noises))
         return settings
+
+    def espnet_options(self, **defaults: object) -> argparse.Namespace:
+        """Some of ESPnet's options with the values they will have, given ESPnet's defaults."""
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        for name, default in defaults.items():
+            parser.add_argument(f"--{name}", default=self.merged_config().get(name, default))
+        return parser.parse_known_args(shlex.split(self.enh_args))[0]
 
     def espnet_command(self, config: Path) -> list[str]:
         """Arguments of the interpreter that run ESPnet's trainer."""
@@ -177,17 +188,14 @@ def _refuse_other_settings(training: Training, settings: dict) -> None:
 
 def _refuse_too_little_data(training: Training) -> None:
     """ESPnet trains on nothing when no batch can be filled."""
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    for name, default in (
-        ("iterator_type", "sequence"),
-        ("valid_iterator_type", None),
-        ("chunk_length", "500"),
-        ("chunk_shift_ratio", 0.5),
-        ("batch_size", 20),
-        ("valid_batch_size", None),
-    ):
-        parser.add_argument(f"--{name}", default=training.merged_config().get(name, default))
-    options = parser.parse_known_args(shlex.split(training.enh_args))[0]
+    options = training.espnet_options(
+        iterator_type="sequence",
+        valid_iterator_type=None,
+        chunk_length="500",
+        chunk_shift_ratio=0.5,
+        batch_size=20,
+        valid_batch_size=None,
+    )
     iterators = (options.iterator_type, options.valid_iterator_type or options.iterator_type)
     sizes = (options.batch_size, options.valid_batch_size or options.batch_size)
     chunk = min(int(number) for number in re.findall(r"\d+", str(options.chunk_length)))

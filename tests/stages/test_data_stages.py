@@ -1,4 +1,4 @@
-"""Stages 2 to 4: speed perturbation, format and filter, and what they refuse."""
+"""Stages 2 to 4: speed perturbation, format, filter and noises, and what they refuse."""
 
 import numpy as np
 import pytest
@@ -6,8 +6,10 @@ import soundfile
 
 from espnet2_tfckd.cli import run_command
 from espnet2_tfckd.datadir import DataDir, read_audio, read_data_dir, write_data_dir
+from espnet2_tfckd.stages import extract_noise as noise_stage
 from espnet2_tfckd.stages import filter as filter_stage
 from espnet2_tfckd.stages import format as format_stage
+from espnet2_tfckd.stages.extract_noise import extract_noise
 from espnet2_tfckd.stages.filter import filter_data_dir
 from espnet2_tfckd.stages.format import format_data_dir, parse_rate
 from espnet2_tfckd.stages.speed_perturb import speed_perturb
@@ -264,3 +266,59 @@ class TestSpeedPerturb:
         spoil(data_dir / "bob-1_m.wav")
         with pytest.raises(ValueError, match=complaint):
             speed_perturb(data_dir, tmp_path / "out", [0.9])
+
+
+class TestExtractNoise:
+    def test_noise_is_the_mixture_without_the_reference_at_full_scale(self, data_dir):
+        assert extract_noise(data_dir, nj=2) == (3, 0)
+        lines = (data_dir / "noise.scp").read_text().splitlines()
+        assert [line.split()[0] for line in lines] == list(IDS)
+        noise, rate = read_audio(lines[2].split()[1])
+        mixture, reference = signals("bob-1")
+        expected = (mixture - reference) / np.abs(mixture - reference).max()
+        assert rate == RATE
+        np.testing.assert_allclose(noise, 0.999 * expected, atol=1e-3)  # 16 bits at a tenth
+
+    def test_espnet_mixes_any_of_them_anew_with_the_reference(self, data_dir):
+        from espnet2.train.preprocessor import EnhPreprocessor
+
+        extract_noise(data_dir)
+        remix = EnhPreprocessor(
+            True, noise_scp=str(data_dir / "noise.scp"), noise_db_range="5_5", sample_rate=RATE
+        )
+        mixture, reference = (signal[:, 0].astype(np.float32) for signal in signals("bob-1"))
+        mixed = [
+            remix("bob-1", {"speech_mix": mixture, "speech_ref1": reference}) for _ in range(2)
+        ]
+        noises = [data["speech_mix"] - data["speech_ref1"] for data in mixed]
+        for noise in noises:
+            snr = 10 * np.log10(np.square(reference).mean() / np.square(noise).mean())
+            assert snr == pytest.approx(5, abs=0.1)
+        assert np.abs(noises[0] - noises[1]).max() > 0.01
+
+    def test_a_mixture_without_noise_gives_none(self, data_dir, capsys):
+        overwrite(data_dir / "bob-1_m.wav", signals("bob-1")[1])
+        overwrite(data_dir / "bob-1_r.wav", signals("bob-1")[1])
+        noise_stage.main([str(data_dir)])
+        assert "2 noises, 1 mixtures without any" in capsys.readouterr().out
+        assert "bob-1" not in (data_dir / "noise.scp").read_text()
+
+    def test_no_noise_at_all_is_an_error(self, data_dir):
+        for utterance in IDS:
+            overwrite(data_dir / f"{utterance}_m.wav", signals(utterance)[1])
+            overwrite(data_dir / f"{utterance}_r.wav", signals(utterance)[1])
+        with pytest.raises(ValueError, match="every mixture equals its reference"):
+            extract_noise(data_dir)
+        assert not (data_dir / "noise.scp").exists()
+
+    def test_several_channels_are_refused(self, tmp_path):
+        make_data_dir(tmp_path / "in", channels=2)
+        with pytest.raises(ValueError, match="bob-1: the mixture has 2 channels"):
+            extract_noise(tmp_path / "in")
+
+    @pytest.mark.parametrize("kind", BAD_AUDIO)
+    def test_bad_audio_is_named(self, data_dir, kind):
+        spoil, complaint = BAD_AUDIO[kind]
+        spoil(data_dir / "bob-1_m.wav")
+        with pytest.raises(ValueError, match=complaint):
+            extract_noise(data_dir)

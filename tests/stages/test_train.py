@@ -132,6 +132,16 @@ class TestTraining:
         with pytest.raises(ValueError, match=f"student.yaml.*{problem}"):
             train(training)
 
+    def test_noises_to_mix_must_be_there_and_stay_the_same(self, training, trainer):
+        remixed = replace(training, enh_args="--preprocessor enh --noise_scp noise.scp")
+        with pytest.raises(FileNotFoundError, match="noise.scp is not there: .*--remix_snr"):
+            train(remixed)
+        Path("noise.scp").write_text("u0 u0.wav\n")
+        train(remixed)
+        Path("noise.scp").write_text("u1 u1.wav\n")
+        with pytest.raises(ValueError, match="noise_scp file"):
+            train(remixed)
+
     def test_the_resume_script_runs_the_same_training_from_anywhere(self, training, trainer):
         train(replace(training, enh_args="--max_epoch 2 --seed 3"))
         Path("exp/enh_student/run.sh").write_text(

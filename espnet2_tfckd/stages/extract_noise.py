@@ -1,0 +1,85 @@
+"""Stage 4, with --remix_snr: the noise of every training mixture, for ESPnet to mix anew."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from espnet2_tfckd.cli import atomic_write, run_command
+from espnet2_tfckd.datadir import read_data_dir, signal_fault
+from espnet2_tfckd.stages.audio import process_in_shards, read_pair
+
+
+def extract_noise(data_dir: str | Path, nj: int = 1) -> tuple[int, int]:
+    """Write ``<data_dir>/noise.scp``: mixture minus reference, by utterance.
+
+    ESPnet's preprocessor ``enh`` takes it as ``noise_scp`` and adds to a reference the noise of
+    any utterance, at an SNR of its own, each time it is visited. That is right where mixtures are
+    sums of reference and noise; after reverberation the difference is not noise alone.
+
+    Args:
+        data_dir: Data directory of single-channel mixtures; audio goes to its sub-folder ``noise``.
+        nj: Number of threads.
+
+    Returns:
+        Number of noises, and of utterances without any, whose mixture is the reference.
+
+    Raises:
+        FileNotFoundError: ``data_dir`` is no data directory, or audio is missing.
+        ValueError: Utterances cannot be used (all are listed): bad audio, pairs that differ in
+            length or rate, several channels. Or no mixture has noise.
+    """
+    data, folder = read_data_dir(data_dir), Path(data_dir) / "noise"
+
+    def work(_number: int, utterances: Sequence[str], problems: list[str]) -> dict[str, str]:
+        entries = {}
+        for utterance in utterances:
+            try:
+                mixture, reference, rate = read_pair(data, utterance)
+                if mixture.shape[1] > 1:
+                    raise ValueError(
+                        f"the mixture has {mixture.shape[1]} channels, mixing anew takes one: "
+                        "leave --remix_snr out"
+                    )
+            except (ValueError, OSError) as error:
+                problems.append(f"{utterance}: {error}")
+                continue
+            noise = mixture - reference
+            entries[utterance] = ""
+            if signal_fault(noise) is None:
+                path = folder / f"{utterance}.wav"
+                with atomic_write(path) as temporary:
+                    # Its level is ESPnet's to choose: let it use all of the 16 bits.
+                    soundfile.write(temporary, 0.999 / np.abs(noise).max() * noise, rate, "PCM_16")
+                entries[utterance] = str(path)
+        return entries
+
+    entries = process_in_shards(data, work, folder, {}, nj, f"noise of {data_dir}")
+    noises = {utterance: path for utterance, path in entries.items() if path}
+    if not noises:
+        raise ValueError(
+            f"{data_dir}: every mixture equals its reference, there is no noise to mix anew: leave "
+            "--remix_snr out, or give noisy mixtures"
+        )
+    with atomic_write(Path(data_dir) / "noise.scp") as temporary:
+        lines = [f"{utterance} {path}\n" for utterance, path in noises.items()]
+        temporary.write_text("".join(lines), encoding="utf-8", newline="")
+    return len(noises), len(entries) - len(noises)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Command line of :func:`extract_noise`."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data_dir", help="data directory of the training set")
+    parser.add_argument("--nj", type=int, default=1, help="number of threads")
+    options = parser.parse_args(arguments)
+    written, without = extract_noise(options.data_dir, max(1, options.nj))
+    print(f"{written} noises, {without} mixtures without any: {options.data_dir}/noise.scp")
+
+
+if __name__ == "__main__":
+    run_command(main)
