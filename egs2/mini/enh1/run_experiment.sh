@@ -24,12 +24,13 @@ if [ "$help" = true ]; then
 fi
 
 # Audio of its own, as the default recipe mixes other sizes; packages that are there are used again.
+# The training set's noises are written for arms that name them as --noise_scp.
 packages=downloads/packages
 [ -f $packages/packages.json ] && packages="--source_dir $packages" || packages=
 expdir=exp/$(basename "${config%.yaml}")
 eval "recipe_opts=($recipe_opts)"
 ./run.sh --stop_stage 5 --datadir data/experiment --dumpdir dump/experiment \
-    --expdir "$expdir" --train_utts 1100 --valid_utts 70 --test_utts 240 \
+    --expdir "$expdir" --train_utts 1100 --valid_utts 70 --test_utts 240 --remix_snr "-5 15" \
     --local_data_opts "--corpus_dir downloads/experiment $packages" "${recipe_opts[@]}"
 
 . ../../../local/path.sh
