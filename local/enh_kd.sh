@@ -23,13 +23,7 @@ show_help() {
 all_options=$options$'\n'${corpus_options:-}
 declare_options "$all_options"
 parse_options "$all_options" "$@"
-[ "$stage" -le "$stop_stage" ] || option_error "--stage $stage is beyond --stop_stage $stop_stage"
-[ "$nj" -ge 1 ] && [ "$inference_nj" -ge 1 ] || option_error "--nj and --inference_nj start at 1"
-[ -z "$teacher_exp" ] || [ -z "$teacher_model_tag" ] ||
-    option_error "--teacher_exp and --teacher_model_tag exclude each other"
-[[ $remix_snr =~ ^(-?[0-9.]+ -?[0-9.]+)?$ ]] ||
-    option_error "--remix_snr takes two numbers, as in '-5 15', not '$remix_snr'"
-[ -n "$distill_config" ] || option_error "--distill_config is needed"
+check_options
 if [ "$help" = true ]; then
     show_help
     exit

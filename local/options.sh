@@ -57,3 +57,14 @@ hf_repo=                <user>/<model> of stage 13
 model_license=          licence of the model for stage 13, such as cc-by-4.0
 corpus_license=         licence of the corpus for stage 13, in words
 publish=false           upload in stage 13"
+
+# check_options: refuse values that do not go together.
+check_options() {
+    [ "$stage" -le "$stop_stage" ] || option_error "--stage $stage is beyond --stop_stage $stop_stage"
+    [ "$nj" -ge 1 ] && [ "$inference_nj" -ge 1 ] || option_error "--nj and --inference_nj start at 1"
+    [ -z "$teacher_exp" ] || [ -z "$teacher_model_tag" ] ||
+        option_error "--teacher_exp and --teacher_model_tag exclude each other"
+    [[ $remix_snr =~ ^(-?[0-9.]+ -?[0-9.]+)?$ ]] ||
+        option_error "--remix_snr takes two numbers, as in '-5 15', not '$remix_snr'"
+    [ -n "$distill_config" ] || option_error "--distill_config is needed"
+}
