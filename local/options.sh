@@ -66,5 +66,7 @@ check_options() {
         option_error "--teacher_exp and --teacher_model_tag exclude each other"
     [[ $remix_snr =~ ^(-?[0-9.]+ -?[0-9.]+)?$ ]] ||
         option_error "--remix_snr takes two numbers, as in '-5 15', not '$remix_snr'"
+    [ -z "$remix_snr" ] || [ -z "${rir_dir:-}" ] ||
+        option_error "--remix_snr is for mixtures that are speech plus noise, not for --rir_dir"
     [ -n "$distill_config" ] || option_error "--distill_config is needed"
 }

@@ -14,7 +14,7 @@ from tests.recipes import run_front_door as front_door
 def repository(tmp_path_factory):
     """A copy of what the front door needs."""
     root = tmp_path_factory.mktemp("clone")
-    copy_repository(root, "mini")
+    copy_repository(root, "custom", "mini")
     return root
 
 
@@ -57,16 +57,23 @@ def test_stages_must_not_run_backwards(repository):
     assert "--stage 5 is beyond --stop_stage 4" in done.stderr
 
 
-def test_a_range_of_snrs_takes_two_numbers(repository):
-    done = front_door(repository, "--remix_snr", "-5_15")
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["-5_15"], "--remix_snr takes two numbers, as in '-5 15', not '-5_15'"),
+        (["-5 15", "--corpus", "custom", "--rir_dir", "rooms"], "speech plus noise, not for"),
+    ],
+)
+def test_mixing_anew_takes_two_numbers_and_no_rooms(repository, options, message):
+    done = front_door(repository, "--remix_snr", *options)
     assert done.returncode == 2
-    assert "--remix_snr takes two numbers, as in '-5 15', not '-5_15'" in done.stderr
+    assert message in done.stderr
 
 
 def test_an_unknown_corpus_is_named_with_those_there_are(repository):
     done = front_door(repository, "--corpus", "maxi")
     assert done.returncode == 2
-    assert "no corpus 'maxi'; there are: mini" in done.stderr
+    assert "no corpus 'maxi'; there are: custom mini" in done.stderr
 
 
 def test_help_lists_stages_and_options_without_a_python(repository):
