@@ -81,10 +81,13 @@ class Training:
             if not path.is_file():
                 raise FileNotFoundError(f"the teacher's {path} is not there: run stage 6 first")
             settings[f"teacher's {path.name}"] = _digest(path)
-        if noises := self.espnet_options(noise_scp=None).noise_scp:
-            if not Path(noises).is_file():
-                raise FileNotFoundError(f"{noises} is not there: stage 4 makes it with --remix_snr")
-            settings["noise_scp file"] = _digest(Path(noises))
+        noises = self.espnet_options(noise_scp=None).noise_scp or []
+        for path in map(Path, [noises] if isinstance(noises, str) else noises):
+            if not path.is_file():
+                raise FileNotFoundError(
+                    f"{path}, named as noise_scp, is not there: stage 4 with --remix_snr makes one"
+                )
+            settings[f"noises in {path}"] = _digest(path)
         return settings
 
     def espnet_options(self, **defaults: object) -> argparse.Namespace:

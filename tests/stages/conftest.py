@@ -9,6 +9,7 @@ import soundfile
 import yaml
 
 from espnet2_tfckd.datadir import DataDir, write_data_dir
+from tests.stages.pairs import make_data_dir
 
 RATE = 16000
 
@@ -83,3 +84,10 @@ def rewrite_audio():
         soundfile.write(path, signal, rate, "FLOAT")
 
     return rewrite
+
+
+@pytest.fixture
+def pairs_dir(tmp_path):
+    """Data directory of a few pairs, see tests.stages.pairs."""
+    make_data_dir(tmp_path / "in")
+    return tmp_path / "in"

@@ -1,79 +1,27 @@
-"""Stages 2 to 4: speed perturbation, format, filter and noises, and what they refuse."""
+"""Stages 2 to 4: speed perturbation, format and filter, and what they refuse."""
 
 import numpy as np
 import pytest
-import soundfile
 
 from espnet2_tfckd.cli import run_command
-from espnet2_tfckd.datadir import DataDir, read_audio, read_data_dir, write_data_dir
-from espnet2_tfckd.stages import extract_noise as noise_stage
+from espnet2_tfckd.datadir import read_audio, read_data_dir
 from espnet2_tfckd.stages import filter as filter_stage
 from espnet2_tfckd.stages import format as format_stage
-from espnet2_tfckd.stages.extract_noise import extract_noise
 from espnet2_tfckd.stages.filter import filter_data_dir
 from espnet2_tfckd.stages.format import format_data_dir, parse_rate
 from espnet2_tfckd.stages.speed_perturb import speed_perturb
-
-RATE = 16000
-IDS = ("ann-1", "ann-2", "bob-1")
-DURATIONS = dict(zip(IDS, (0.2, 0.5, 1.0), strict=True))
-
-
-def signals(utterance: str, channels: int = 1, rate: int = RATE):
-    """A tone as reference and the tone in noise as mixture, (T, channels) each."""
-    rng = np.random.default_rng(len(utterance) + IDS.index(utterance))
-    time = np.arange(round(DURATIONS[utterance] * rate)) / rate
-    reference = np.repeat(0.3 * np.sin(2 * np.pi * 440 * time)[:, None], channels, axis=1)
-    reference = reference * np.arange(1, channels + 1) / channels
-    return reference + 0.1 * rng.uniform(-1, 1, reference.shape), reference
-
-
-def make_data_dir(path, channels=1, rate=RATE, suffix="wav"):
-    data = DataDir({}, {}, {})
-    for utterance in IDS:
-        pair = signals(utterance, channels, rate)
-        for kind, table, signal in zip("mr", (data.mixture, data.reference), pair, strict=True):
-            file = path / f"{utterance}_{kind}.{suffix}"
-            file.parent.mkdir(exist_ok=True)
-            soundfile.write(file, signal, rate)
-            table[utterance] = str(file)
-        data.speaker[utterance] = utterance[:3]
-        data.metadata[utterance] = {"speaker": utterance[:3], "seconds": str(DURATIONS[utterance])}
-    data.text["ann-1"] = "hello there"
-    write_data_dir(path, data)
-    return data
-
-
-@pytest.fixture
-def data_dir(tmp_path):
-    make_data_dir(tmp_path / "in")
-    return tmp_path / "in"
-
-
-def overwrite(path, signal, rate=RATE):
-    soundfile.write(path, signal, rate, "FLOAT")
-
-
-BAD_AUDIO = {
-    "missing": (lambda p: p.unlink(), "bob-1: audio file .* does not exist"),
-    "unreadable": (lambda p: p.write_bytes(b"RIFF no"), "bob-1: .*no readable audio"),
-    "empty": (lambda p: overwrite(p, np.zeros(0)), "bob-1: the mixture is empty"),
-    "silent": (lambda p: overwrite(p, np.zeros(RATE)), "bob-1: the mixture is silent"),
-    "not a number": (lambda p: overwrite(p, np.full(RATE, np.nan)), "bob-1: .* not numbers"),
-    "other length": (lambda p: overwrite(p, np.ones(99)), "99 samples, the reference 16000"),
-    "other rate": (lambda p: overwrite(p, np.ones(RATE), 8000), "8000 Hz, the reference 16000 Hz"),
-}
+from tests.stages.pairs import BAD_AUDIO, RATE, make_data_dir, overwrite, signals
 
 
 class TestFormat:
-    def test_audio_that_is_right_stays_where_it_is(self, data_dir, tmp_path):
-        format_data_dir(data_dir, tmp_path / "out")
-        assert read_data_dir(tmp_path / "out") == read_data_dir(data_dir)
+    def test_audio_that_is_right_stays_where_it_is(self, pairs_dir, tmp_path):
+        format_data_dir(pairs_dir, tmp_path / "out")
+        assert read_data_dir(tmp_path / "out") == read_data_dir(pairs_dir)
 
     @pytest.mark.parametrize("audio_format", ["flac", "wav.ark", "flac.ark"])
-    def test_conversion_keeps_samples_and_tables(self, data_dir, tmp_path, audio_format):
-        format_data_dir(data_dir, tmp_path / "out", audio_format=audio_format, nj=2)
-        before, after = read_data_dir(data_dir), read_data_dir(tmp_path / "out")
+    def test_conversion_keeps_samples_and_tables(self, pairs_dir, tmp_path, audio_format):
+        format_data_dir(pairs_dir, tmp_path / "out", audio_format=audio_format, nj=2)
+        before, after = read_data_dir(pairs_dir), read_data_dir(tmp_path / "out")
         assert (after.text, after.metadata) == (before.text, before.metadata)
         for side in ("mixture", "reference"):
             for utterance, entry in getattr(after, side).items():
@@ -93,10 +41,10 @@ class TestFormat:
         np.testing.assert_allclose(samples[middle], expected[middle], atol=1e-3)
 
     def test_short_utterances_are_repeated_to_the_length_asked_for(
-        self, data_dir, tmp_path, capsys
+        self, pairs_dir, tmp_path, capsys
     ):
-        format_data_dir(data_dir, tmp_path / "out", repeat_until=0.45)
-        before, after = read_data_dir(data_dir), read_data_dir(tmp_path / "out")
+        format_data_dir(pairs_dir, tmp_path / "out", repeat_until=0.45)
+        before, after = read_data_dir(pairs_dir), read_data_dir(tmp_path / "out")
         assert after.mixture["ann-2"] == before.mixture["ann-2"]  # 0.5 s are enough
         for old, new in ((before.mixture, after.mixture), (before.reference, after.reference)):
             once, repeated = read_audio(old["ann-1"])[0], read_audio(new["ann-1"])[0]
@@ -119,11 +67,11 @@ class TestFormat:
         with pytest.raises(ValueError, match="ref_channel 2 is none"):
             format_data_dir(tmp_path / "in", tmp_path / "out", ref_channel=2)
 
-    def test_audio_beyond_full_scale_is_turned_down_not_clipped(self, data_dir, tmp_path, capsys):
+    def test_audio_beyond_full_scale_is_turned_down_not_clipped(self, pairs_dir, tmp_path, capsys):
         mixture, reference = signals("bob-1")
-        overwrite(data_dir / "bob-1_m.wav", mixture * 4)
-        overwrite(data_dir / "bob-1_r.wav", reference * 4)
-        format_data_dir(data_dir, tmp_path / "out", audio_format="flac")
+        overwrite(pairs_dir / "bob-1_m.wav", mixture * 4)
+        overwrite(pairs_dir / "bob-1_r.wav", reference * 4)
+        format_data_dir(pairs_dir, tmp_path / "out", audio_format="flac")
         assert "turned 1 of 3 utterances down" in capsys.readouterr().out
         data = read_data_dir(tmp_path / "out")
         after = [read_audio(table["bob-1"])[0] for table in (data.mixture, data.reference)]
@@ -131,43 +79,43 @@ class TestFormat:
         assert ratio * 4 > 1
         np.testing.assert_allclose(after[1], reference * ratio, atol=1e-3)
 
-    def test_mixtures_with_different_numbers_of_channels(self, data_dir, tmp_path):
-        overwrite(data_dir / "bob-1_m.wav", np.repeat(signals("bob-1")[0], 2, axis=1))
+    def test_mixtures_with_different_numbers_of_channels(self, pairs_dir, tmp_path):
+        overwrite(pairs_dir / "bob-1_m.wav", np.repeat(signals("bob-1")[0], 2, axis=1))
         with pytest.raises(ValueError, match="bob-1: the mixture has 2 channels, most have 1"):
-            format_data_dir(data_dir, tmp_path / "out")
+            format_data_dir(pairs_dir, tmp_path / "out")
 
     @pytest.mark.parametrize("kind", BAD_AUDIO)
-    def test_bad_audio_is_named_and_nothing_is_written(self, data_dir, tmp_path, kind):
+    def test_bad_audio_is_named_and_nothing_is_written(self, pairs_dir, tmp_path, kind):
         spoil, complaint = BAD_AUDIO[kind]
-        spoil(data_dir / "bob-1_m.wav")
+        spoil(pairs_dir / "bob-1_m.wav")
         with pytest.raises(ValueError, match=complaint):
-            format_data_dir(data_dir, tmp_path / "out")
+            format_data_dir(pairs_dir, tmp_path / "out")
         assert not (tmp_path / "out" / "wav.scp").exists()
 
-    def test_all_bad_utterances_are_listed_at_once(self, data_dir, tmp_path):
-        overwrite(data_dir / "ann-2_r.wav", np.zeros(8000))
-        overwrite(data_dir / "bob-1_m.wav", np.full(RATE, np.inf))
+    def test_all_bad_utterances_are_listed_at_once(self, pairs_dir, tmp_path):
+        overwrite(pairs_dir / "ann-2_r.wav", np.zeros(8000))
+        overwrite(pairs_dir / "bob-1_m.wav", np.full(RATE, np.inf))
         with pytest.raises(ValueError, match="(?s)2 problems.*ann-2: .*silent.*bob-1: .*numbers"):
-            format_data_dir(data_dir, tmp_path / "out")
+            format_data_dir(pairs_dir, tmp_path / "out")
 
-    def test_rerun_after_a_failure_does_only_what_is_left(self, data_dir, tmp_path, monkeypatch):
+    def test_rerun_after_a_failure_does_only_what_is_left(self, pairs_dir, tmp_path, monkeypatch):
         monkeypatch.setattr("espnet2_tfckd.stages.audio.SHARD_SIZE", 1)
-        good = (data_dir / "bob-1_m.wav").read_bytes()
-        (data_dir / "bob-1_m.wav").write_bytes(b"RIFF no")
+        good = (pairs_dir / "bob-1_m.wav").read_bytes()
+        (pairs_dir / "bob-1_m.wav").write_bytes(b"RIFF no")
         with pytest.raises(ValueError, match="bob-1"):
-            format_data_dir(data_dir, tmp_path / "out", audio_format="flac")
+            format_data_dir(pairs_dir, tmp_path / "out", audio_format="flac")
         finished = tmp_path / "out" / "audio" / "shard_0.json"
         assert finished.exists()
-        (data_dir / "bob-1_m.wav").write_bytes(good)
-        format_data_dir(data_dir, tmp_path / "out", audio_format="flac")
+        (pairs_dir / "bob-1_m.wav").write_bytes(good)
+        format_data_dir(pairs_dir, tmp_path / "out", audio_format="flac")
         first = (tmp_path / "out/audio/mixture/ann-1.flac").stat().st_mtime_ns
-        format_data_dir(data_dir, tmp_path / "out", audio_format="flac")
+        format_data_dir(pairs_dir, tmp_path / "out", audio_format="flac")
         assert (tmp_path / "out/audio/mixture/ann-1.flac").stat().st_mtime_ns == first
 
-    def test_changed_input_is_not_mistaken_for_finished(self, data_dir, tmp_path):
-        format_data_dir(data_dir, tmp_path / "out", audio_format="flac")
-        overwrite(data_dir / "bob-1_m.wav", signals("bob-1")[0] * 0.5)
-        format_data_dir(data_dir, tmp_path / "out", audio_format="flac")
+    def test_changed_input_is_not_mistaken_for_finished(self, pairs_dir, tmp_path):
+        format_data_dir(pairs_dir, tmp_path / "out", audio_format="flac")
+        overwrite(pairs_dir / "bob-1_m.wav", signals("bob-1")[0] * 0.5)
+        format_data_dir(pairs_dir, tmp_path / "out", audio_format="flac")
         samples, _ = read_audio(read_data_dir(tmp_path / "out").mixture["bob-1"])
         np.testing.assert_allclose(samples, signals("bob-1")[0] * 0.5, atol=2**-14)
 
@@ -175,11 +123,11 @@ class TestFormat:
         ("audio_format", "loader"),
         [("wav", "sound"), ("flac", "sound"), ("wav.ark", "kaldi_ark"), ("flac.ark", "kaldi_ark")],
     )
-    def test_espnet_reads_the_result(self, data_dir, tmp_path, audio_format, loader):
+    def test_espnet_reads_the_result(self, pairs_dir, tmp_path, audio_format, loader):
         from espnet2.train.dataset import ESPnetDataset
 
         out = tmp_path / "out"
-        format_data_dir(data_dir, out, fs=8000, audio_format=audio_format)
+        format_data_dir(pairs_dir, out, fs=8000, audio_format=audio_format)
         dataset = ESPnetDataset(
             [(str(out / "wav.scp"), "speech_mix", loader), (str(out / "spk1.scp"), "ref", loader)]
         )
@@ -206,48 +154,48 @@ class TestFormat:
 
 
 class TestFilter:
-    def test_durations_are_limits_included(self, data_dir, tmp_path):
-        assert filter_data_dir(data_dir, tmp_path / "out", 0.2, 0.5) == 1
+    def test_durations_are_limits_included(self, pairs_dir, tmp_path):
+        assert filter_data_dir(pairs_dir, tmp_path / "out", 0.2, 0.5) == 1
         data = read_data_dir(tmp_path / "out")
         assert list(data.mixture) == list(data.metadata) == ["ann-1", "ann-2"]
         assert data.text == {"ann-1": "hello there"}
 
-    def test_ark_entries_are_measured_too(self, data_dir, tmp_path):
-        format_data_dir(data_dir, tmp_path / "ark", audio_format="flac.ark")
+    def test_ark_entries_are_measured_too(self, pairs_dir, tmp_path):
+        format_data_dir(pairs_dir, tmp_path / "ark", audio_format="flac.ark")
         assert filter_data_dir(tmp_path / "ark", tmp_path / "out", 0.3, 30) == 1
 
-    def test_nothing_left_is_an_error_that_tells_the_durations(self, data_dir, tmp_path):
+    def test_nothing_left_is_an_error_that_tells_the_durations(self, pairs_dir, tmp_path):
         with pytest.raises(ValueError, match=r"they last 0.20 to 1.00 s"):
-            filter_data_dir(data_dir, tmp_path / "out", 5, 30)
+            filter_data_dir(pairs_dir, tmp_path / "out", 5, 30)
         assert not (tmp_path / "out").exists()
 
-    def test_empty_range(self, data_dir, tmp_path):
+    def test_empty_range(self, pairs_dir, tmp_path):
         with pytest.raises(ValueError, match="must be below"):
-            filter_data_dir(data_dir, tmp_path / "out", 2, 1)
+            filter_data_dir(pairs_dir, tmp_path / "out", 2, 1)
 
-    def test_unreadable_audio_is_named(self, data_dir, tmp_path):
-        (data_dir / "ann-2_m.wav").write_bytes(b"no audio")
+    def test_unreadable_audio_is_named(self, pairs_dir, tmp_path):
+        (pairs_dir / "ann-2_m.wav").write_bytes(b"no audio")
         with pytest.raises(ValueError, match="ann-2: .*no readable audio"):
-            filter_data_dir(data_dir, tmp_path / "out")
+            filter_data_dir(pairs_dir, tmp_path / "out")
 
-    def test_last_line_says_where_the_output_is(self, data_dir, tmp_path, capsys):
+    def test_last_line_says_where_the_output_is(self, pairs_dir, tmp_path, capsys):
         out = str(tmp_path / "out")
-        filter_stage.main([str(data_dir), out, "--max_wav_duration", "0.9"])
+        filter_stage.main([str(pairs_dir), out, "--max_wav_duration", "0.9"])
         assert capsys.readouterr().out == f"dropped 1 utterances; filtered data directory: {out}\n"
 
 
 class TestSpeedPerturb:
-    def test_copies_with_prefixed_ids(self, data_dir, tmp_path):
-        speed_perturb(data_dir, tmp_path / "out", [0.9, 1.0, 1.1], nj=2)
+    def test_copies_with_prefixed_ids(self, pairs_dir, tmp_path):
+        speed_perturb(pairs_dir, tmp_path / "out", [0.9, 1.0, 1.1], nj=2)
         data = read_data_dir(tmp_path / "out")
         assert len(data) == 9
         assert data.speaker["sp0.9-bob-1"] == "sp0.9-bob"
-        assert data.mixture["bob-1"] == read_data_dir(data_dir).mixture["bob-1"]
+        assert data.mixture["bob-1"] == read_data_dir(pairs_dir).mixture["bob-1"]
         assert data.text["sp1.1-ann-1"] == "hello there"
         assert data.metadata["sp0.9-bob-1"] == {"speaker": "sp0.9-bob", "seconds": "1.111"}
 
-    def test_speed_changes_tempo_and_pitch_of_both(self, data_dir, tmp_path):
-        speed_perturb(data_dir, tmp_path / "out", [1.25])
+    def test_speed_changes_tempo_and_pitch_of_both(self, pairs_dir, tmp_path):
+        speed_perturb(pairs_dir, tmp_path / "out", [1.25])
         data = read_data_dir(tmp_path / "out")
         mixture, rate = read_audio(data.mixture["sp1.25-bob-1"])
         reference, _ = read_audio(data.reference["sp1.25-bob-1"])
@@ -256,69 +204,13 @@ class TestSpeedPerturb:
         assert np.argmax(spectrum) * rate / len(reference) == pytest.approx(440 * 1.25, abs=2)
 
     @pytest.mark.parametrize("factors", [[], [1.0, 1.0], [0.0], [9.0]])
-    def test_senseless_factors(self, data_dir, tmp_path, factors):
+    def test_senseless_factors(self, pairs_dir, tmp_path, factors):
         with pytest.raises(ValueError, match="speed factors must be"):
-            speed_perturb(data_dir, tmp_path / "out", factors)
+            speed_perturb(pairs_dir, tmp_path / "out", factors)
 
     @pytest.mark.parametrize("kind", BAD_AUDIO)
-    def test_bad_audio_is_named(self, data_dir, tmp_path, kind):
+    def test_bad_audio_is_named(self, pairs_dir, tmp_path, kind):
         spoil, complaint = BAD_AUDIO[kind]
-        spoil(data_dir / "bob-1_m.wav")
+        spoil(pairs_dir / "bob-1_m.wav")
         with pytest.raises(ValueError, match=complaint):
-            speed_perturb(data_dir, tmp_path / "out", [0.9])
-
-
-class TestExtractNoise:
-    def test_noise_is_the_mixture_without_the_reference_at_full_scale(self, data_dir):
-        assert extract_noise(data_dir, nj=2) == (3, 0)
-        lines = (data_dir / "noise.scp").read_text().splitlines()
-        assert [line.split()[0] for line in lines] == list(IDS)
-        noise, rate = read_audio(lines[2].split()[1])
-        mixture, reference = signals("bob-1")
-        expected = (mixture - reference) / np.abs(mixture - reference).max()
-        assert rate == RATE
-        np.testing.assert_allclose(noise, 0.999 * expected, atol=1e-3)  # 16 bits at a tenth
-
-    def test_espnet_mixes_any_of_them_anew_with_the_reference(self, data_dir):
-        from espnet2.train.preprocessor import EnhPreprocessor
-
-        extract_noise(data_dir)
-        remix = EnhPreprocessor(
-            True, noise_scp=str(data_dir / "noise.scp"), noise_db_range="5_5", sample_rate=RATE
-        )
-        mixture, reference = (signal[:, 0].astype(np.float32) for signal in signals("bob-1"))
-        mixed = [
-            remix("bob-1", {"speech_mix": mixture, "speech_ref1": reference}) for _ in range(2)
-        ]
-        noises = [data["speech_mix"] - data["speech_ref1"] for data in mixed]
-        for noise in noises:
-            snr = 10 * np.log10(np.square(reference).mean() / np.square(noise).mean())
-            assert snr == pytest.approx(5, abs=0.1)
-        assert np.abs(noises[0] - noises[1]).max() > 0.01
-
-    def test_a_mixture_without_noise_gives_none(self, data_dir, capsys):
-        overwrite(data_dir / "bob-1_m.wav", signals("bob-1")[1])
-        overwrite(data_dir / "bob-1_r.wav", signals("bob-1")[1])
-        noise_stage.main([str(data_dir)])
-        assert "2 noises, 1 mixtures without any" in capsys.readouterr().out
-        assert "bob-1" not in (data_dir / "noise.scp").read_text()
-
-    def test_no_noise_at_all_is_an_error(self, data_dir):
-        for utterance in IDS:
-            overwrite(data_dir / f"{utterance}_m.wav", signals(utterance)[1])
-            overwrite(data_dir / f"{utterance}_r.wav", signals(utterance)[1])
-        with pytest.raises(ValueError, match="every mixture equals its reference"):
-            extract_noise(data_dir)
-        assert not (data_dir / "noise.scp").exists()
-
-    def test_several_channels_are_refused(self, tmp_path):
-        make_data_dir(tmp_path / "in", channels=2)
-        with pytest.raises(ValueError, match="bob-1: the mixture has 2 channels"):
-            extract_noise(tmp_path / "in")
-
-    @pytest.mark.parametrize("kind", BAD_AUDIO)
-    def test_bad_audio_is_named(self, data_dir, kind):
-        spoil, complaint = BAD_AUDIO[kind]
-        spoil(data_dir / "bob-1_m.wav")
-        with pytest.raises(ValueError, match=complaint):
-            extract_noise(data_dir)
+            speed_perturb(pairs_dir, tmp_path / "out", [0.9])

@@ -12,7 +12,6 @@ import yaml
 from espnet2_tfckd.stages.collect_stats import read_shapes
 from espnet2_tfckd.stages.espnet import data_arguments, only_one, run_logged
 from espnet2_tfckd.stages.train import Training, train
-from espnet2_tfckd.training_log import Progress, epoch_summary
 
 CHUNKED = {"iterator_type": "chunk", "chunk_length": 1000, "batch_size": 2, "max_epoch": 5}
 
@@ -134,12 +133,12 @@ class TestTraining:
 
     def test_noises_to_mix_must_be_there_and_stay_the_same(self, training, trainer):
         remixed = replace(training, enh_args="--preprocessor enh --noise_scp noise.scp")
-        with pytest.raises(FileNotFoundError, match="noise.scp is not there: .*--remix_snr"):
+        with pytest.raises(FileNotFoundError, match="noise.scp.* is not there: .*--remix_snr"):
             train(remixed)
         Path("noise.scp").write_text("u0 u0.wav\n")
         train(remixed)
         Path("noise.scp").write_text("u1 u1.wav\n")
-        with pytest.raises(ValueError, match="noise_scp file"):
+        with pytest.raises(ValueError, match="noises in noise.scp"):
             train(remixed)
 
     def test_the_resume_script_runs_the_same_training_from_anywhere(self, training, trainer):
@@ -229,26 +228,6 @@ class TestTooLittleData:
 
     def test_whole_utterances_need_no_chunk_length(self, training, trainer):
         train(replace(training, enh_args="--iterator_type sequence --chunk_length 2000"))
-
-
-class TestProgress:
-    def test_one_line_for_each_epoch(self, capsys):
-        progress = Progress("enh_student")
-        for line in (
-            "[host] 2026-01-01 (trainer:1) INFO: 2/3epoch started",
-            "[host] 2026-01-01 (trainer:1) INFO: 2epoch:train:1-20batch: loss=-1.5",
-            "[host] INFO: 2epoch results: [train] kd_loss=9.0, loss=-1.234, time=3 seconds, "
-            "total_count=7, [valid] loss=-2.000e-03, [att_plot] time=0",
-            "[host] 2026-01-01 (trainer:1) INFO: 3/3epoch started. Estimated time to finish: 1 s",
-        ):
-            progress.read(line)
-        begin, epoch = capsys.readouterr().out.splitlines()
-        assert begin == "enh_student: training from epoch 2"
-        assert epoch.startswith("enh_student: epoch 2/3, train loss -1.234, valid loss -2.000e-03,")
-        assert epoch.endswith("left")
-
-    def test_other_lines_are_no_summaries(self):
-        assert epoch_summary("INFO: 3epoch:train:1-20batch: loss=1") is None
 
 
 class TestProcess:
