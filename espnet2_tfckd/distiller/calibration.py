@@ -10,12 +10,12 @@ from espnet2_tfckd.distiller.pairing import to_common_bins
 from espnet2_tfckd.distiller.similarity import (
     STREAMS,
     LayerSimilarity,
-    band_similarity,
     layer_similarities,
     symmetric_divergence,
 )
 
-WEIGHTINGS = ("own", "exchanged", "uniform", "nearest")
+UNLEARNT_WEIGHTINGS = ("uniform", "nearest")
+WEIGHTINGS = ("own", "exchanged", *UNLEARNT_WEIGHTINGS)
 _SILENT_POWER = 1e-6  # of a teacher's layer: below, its errors count as they are
 
 
@@ -52,8 +52,6 @@ class TFCalibration(nn.Module):
             ``nearest``: the smaller a teacher layer's divergence beside those of the others, the
             larger its weight; nothing is learnt and any number of frames and utterances will do.
         frequency_expansion: Width of the frequency embeddings over ``batch_size``.
-        frequency_bands: 0: the frequency stream compares the utterances of the batch, as published.
-            More: it compares that many frequency bands of a frame with each other.
         regressed_channels: None: the similarities of a pair of layers are compared, as published.
             Channels of the student's and of the teacher's layers: their values are, see
             :class:`LayerRegression`.
@@ -71,20 +69,17 @@ class TFCalibration(nn.Module):
         streams: tuple[str, ...] = STREAMS,
         weighting: str = "own",
         frequency_expansion: int = 4,
-        frequency_bands: int = 0,
         regressed_channels: tuple[list[int], list[int]] | None = None,
     ):
         super().__init__()
         self.frames, self.batch_size = frames, batch_size
-        self.frequency_bands = frequency_bands
         self.streams, self.weighting = streams, weighting
         self.teacher_layers = teacher_layers
         wide = frequency_expansion * batch_size
-        columns = frequency_bands**2 or batch_size
-        sizes = {"time": (frames, 2 * frames, frames), "frequency": (columns, wide, wide)}
+        sizes = {"time": (frames, 2 * frames, frames), "frequency": (batch_size, wide, wide)}
         self.regression = LayerRegression(*regressed_channels) if regressed_channels else None
         self.query, self.key = nn.ModuleDict(), nn.ModuleDict()
-        if weighting in ("uniform", "nearest"):
+        if weighting in UNLEARNT_WEIGHTINGS:
             return
         for stream in _weight_sources(streams, weighting):
             self.query[stream] = _embeddings(student_layers, sizes[stream])
@@ -97,7 +92,8 @@ class TFCalibration(nn.Module):
 
         Args:
             student: Features of the set's layers, each (B, C, T, F).
-            teacher: The same of the teacher; detach them to keep gradients from it.
+            teacher: The same of the teacher. They are the target: what the student is compared with
+                is detached, and only the calibration's keys pass a gradient on to them.
 
         Returns:
             The loss; its part from each stream; the weights of each stream, (B, T, Ns, Nt), whose
@@ -110,13 +106,14 @@ class TFCalibration(nn.Module):
         student_similarities = [self._similarities(x) for x in student]
         teacher_similarities = [self._similarities(x) for x in teacher]
         if self.regression:  # the mean over frames, once for all streams
-            errors = self.regression(student, teacher) / (student[0].shape[2] * len(self.streams))
+            targets = [x.detach() for x in teacher]
+            errors = self.regression(student, targets) / (student[0].shape[2] * len(self.streams))
             divergences = dict.fromkeys(self.streams, errors)
         else:
             divergences = {
                 stream: _divergences(
-                    [layer[stream] for layer in student_similarities],
-                    [layer[stream] for layer in teacher_similarities],
+                    [layer[stream].probability for layer in student_similarities],
+                    [layer[stream].probability.detach() for layer in teacher_similarities],
                 )
                 for stream in self.streams
             }
@@ -140,10 +137,7 @@ class TFCalibration(nn.Module):
 
     def _similarities(self, feature: torch.Tensor) -> dict[str, LayerSimilarity]:
         needed = {*self.query} if self.regression else {*self.streams, *self.query}
-        if not (self.frequency_bands and "frequency" in needed):
-            return layer_similarities(feature, sorted(needed))
-        similarities = layer_similarities(feature, ["time"]) if "time" in needed else {}
-        return similarities | {"frequency": band_similarity(feature, self.frequency_bands)}
+        return layer_similarities(feature, sorted(needed))
 
     def weights(
         self,
@@ -236,10 +230,10 @@ def _nearness(divergence: torch.Tensor) -> torch.Tensor:
     return (-divergence / mean).softmax(-1)
 
 
-def _divergences(student: list[LayerSimilarity], teacher: list[LayerSimilarity]) -> torch.Tensor:
-    """Divergence of every pair of layers, (B, T, Ns, Nt)."""
-    student_pairs = [(layer.probability.log(), layer.probability) for layer in student]
-    teacher_pairs = [(layer.probability.log(), layer.probability) for layer in teacher]
+def _divergences(student: list[torch.Tensor], teacher: list[torch.Tensor]) -> torch.Tensor:
+    """Divergence of the probabilities (B, T, N) of every pair of layers, (B, T, Ns, Nt)."""
+    student_pairs = [(probability.log(), probability) for probability in student]
+    teacher_pairs = [(probability.log(), probability) for probability in teacher]
     rows = [
         torch.stack(
             [

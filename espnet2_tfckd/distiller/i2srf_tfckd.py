@@ -13,12 +13,15 @@ from espnet2_tfckd.distiller.abs_distiller import (
     DistillInputs,
     FeatureShapes,
 )
-from espnet2_tfckd.distiller.calibration import WEIGHTINGS, TFCalibration
+from espnet2_tfckd.distiller.calibration import (
+    UNLEARNT_WEIGHTINGS,
+    WEIGHTINGS,
+    TFCalibration,
+)
 from espnet2_tfckd.distiller.fusion import RecursiveFusion, widest_layer
 from espnet2_tfckd.distiller.similarity import STREAMS
 
 FUSIONS = ("recursive", "last")
-SCALES = ("linear", "log")
 MATCHINGS = ("similarity", "regression")
 
 
@@ -29,8 +32,11 @@ class I2SRFTFCKDDistiller(AbsDistiller):
 
     Published are intra- and inter-set losses of weight 1, all sets, both streams, ``own`` weighting
     and recursive fusion; the options below are ablations of it, and ``sets``, ``nearest``,
-    ``teacher_fusion``, ``frequency_bands``, ``scale: log`` and ``matching: regression`` are
-    variants of ours.
+    ``teacher_fusion`` and ``matching: regression`` are variants of ours.
+
+    The teacher's side is a target in every set, the inter-set one included: its probabilities are
+    detached, and its fusion learns through the calibration's keys alone. Where nothing is
+    calibrated (``uniform``, ``nearest``), the teacher's fusion keeps its initial weights.
 
     Args:
         student_shapes: (C, F) of every student layer, by set.
@@ -44,19 +50,11 @@ class I2SRFTFCKDDistiller(AbsDistiller):
         weighting: ``own``, ``exchanged``, ``uniform`` or ``nearest``, see :class:`TFCalibration`.
         fusion: ``recursive``, or ``last``: the layer that the recursion ends with represents its
             set as it is.
-        teacher_fusion: The same of the teacher; by default as ``fusion``. The teacher's fusion gets
-            its gradient from the inter-set loss alone and hardly leaves its random start, which
-            ``last`` does without.
+        teacher_fusion: The same of the teacher; by default as ``fusion``.
         fusion_channels: Width in which layers are fused; by default the teacher's widest layer.
         frequency_expansion: Width of the frequency stream's embeddings over ``batch_size``.
-        frequency_bands: 0, or the bands that the frequency stream compares instead of utterances,
-            see :class:`TFCalibration`.
-        scale: ``linear``, or ``log``: of each loss in the sum above its logarithm is taken. Its
-            gradient then does not shrink with the loss, whose size differs by orders of magnitude
-            between networks, batch sizes and chunk lengths.
         matching: ``similarity``, or ``regression``: the teacher's values are compared with those
-            predicted from the student's, not the similarities within each. Take it with
-            ``teacher_fusion: last``, as a fusion that is trained along would become predictable.
+            predicted from the student's, not the similarities within each.
 
     Raises:
         ValueError: When an option is unknown, a weight negative or both weights 0, or no set left.
@@ -82,8 +80,6 @@ class I2SRFTFCKDDistiller(AbsDistiller):
         teacher_fusion: str | None = None,
         fusion_channels: int | None = None,
         frequency_expansion: int = 4,
-        frequency_bands: int = 0,
-        scale: str = "linear",
         matching: str = "similarity",
     ):
         super().__init__(student_shapes, teacher_shapes, frames, batch_size)
@@ -96,18 +92,14 @@ class I2SRFTFCKDDistiller(AbsDistiller):
         _check_choice("fusion", fusion, FUSIONS)
         teacher_fusion = teacher_fusion or fusion
         _check_choice("teacher_fusion", teacher_fusion, FUSIONS)
-        _check_choice("scale", scale, SCALES)
         _check_choice("matching", matching, MATCHINGS)
         if min(intra_weight, inter_weight) < 0 or intra_weight == inter_weight == 0:
             raise ValueError(
                 f"intra_weight ({intra_weight}) and inter_weight ({inter_weight}) must not be "
                 "negative, nor both 0"
             )
-        if frequency_bands < 0:
-            raise ValueError(f"frequency_bands must not be negative, but is {frequency_bands}")
         self.intra_weight, self.inter_weight = intra_weight, inter_weight
         self.sets = tuple(name for name in SETS if name in sets)
-        self.scale = scale
 
         def calibration(student_channels: list[int], teacher_channels: list[int]) -> TFCalibration:
             return TFCalibration(
@@ -118,7 +110,6 @@ class I2SRFTFCKDDistiller(AbsDistiller):
                 STREAMS if streams == "both" else (streams,),
                 weighting,
                 frequency_expansion,
-                frequency_bands,
                 (student_channels, teacher_channels) if matching == "regression" else None,
             )
 
@@ -144,6 +135,8 @@ class I2SRFTFCKDDistiller(AbsDistiller):
             if inter_weight and kind == "recursive":
                 for name in self.sets:
                     fusions[name] = _fusion(name, shapes, width)
+        if weighting in UNLEARNT_WEIGHTINGS:  # the only way by which it would get a gradient
+            self.teacher_fusion.requires_grad_(False)
 
     def forward(
         self, student: DistillInputs, teacher: DistillInputs
@@ -161,15 +154,10 @@ class I2SRFTFCKDDistiller(AbsDistiller):
         for name, calibration in self.calibrations.items():
             loss, parts, _ = calibration(*pairs[name])
             weight = self.inter_weight if name == "inter" else self.intra_weight
-            total = total + weight * self._scaled(loss)
+            total = total + weight * loss
             stats[f"kd_{name}"] = loss.detach()
             stats |= {f"kd_{name}_{stream}": part.detach() for stream, part in parts.items()}
         return total, stats
-
-    def _scaled(self, loss: torch.Tensor) -> torch.Tensor:
-        if self.scale == "linear":
-            return loss
-        return loss.clamp_min(torch.finfo(loss.dtype).tiny).log()  # 0 where both are equal
 
     def _representatives(self, feature_sets, fusions: nn.ModuleDict) -> list[torch.Tensor]:
         representatives = []

@@ -18,7 +18,7 @@ class LayerSimilarity(NamedTuple):
     """Similarities of a layer in one stream.
 
     Attributes:
-        gram: Inner products; time (B, T, T), frequency (B, T, B), bands (B, T, bands * bands).
+        gram: Inner products; time (B, T, T), frequency (B, T, B).
         probability: Cosine similarities mapped to [0, 1], each row divided by its sum; same shape.
     """
 
@@ -130,24 +130,6 @@ def layer_similarities(
             gram, probability = gram.transpose(0, 1), probability.transpose(0, 1)
         similarities[stream] = LayerSimilarity(gram, probability)
     return similarities
-
-
-def band_similarity(feature: torch.Tensor, bands: int) -> LayerSimilarity:
-    """Similarities of the frequency bands of a frame to each other, one utterance at a time.
-
-    Beside the frequency stream of :func:`layer_similarities`, which compares utterances and says
-    nothing where a batch holds one.
-
-    Args:
-        feature: (B, C, T, F).
-        bands: Bands, each the mean over F / bands neighbouring bins.
-
-    Returns:
-        Each shaped (B, T, bands * bands), row after row.
-    """
-    spectra = F.adaptive_avg_pool2d(feature.float(), (None, bands)).permute(0, 2, 3, 1)
-    gram = spectra @ spectra.transpose(2, 3)
-    return LayerSimilarity(gram.flatten(2), _probability(gram).flatten(2))
 
 
 def _probability(gram: torch.Tensor) -> torch.Tensor:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from espnet2_tfckd.distiller.calibration import LayerRegression, TFCalibration
-from espnet2_tfckd.distiller.similarity import band_similarity, layer_similarities
+from espnet2_tfckd.distiller.similarity import layer_similarities
 from tests.golden_data import golden_files, load_golden, numbered, relative_error
 
 GOLDEN = [pytest.param(path, id=path.stem) for path in golden_files("tf_calibration_*.npz")]
@@ -176,17 +176,6 @@ def test_without_embeddings_any_batch_and_any_number_of_frames_will_do():
     calibration = TFCalibration(1, 1, frames=6, batch_size=4, weighting="nearest")
     loss, _, _ = calibration([torch.randn(5, 3, 9, 5)], [torch.randn(5, 4, 9, 5)])
     assert torch.isfinite(loss)
-
-
-def test_bands_are_compared_within_a_frame():
-    """Two bands whose spectra are at right angles, in a frame of two channels and four bins."""
-    feature = torch.zeros(1, 2, 1, 4)
-    feature[0, 0, 0, :2] = 3.0
-    feature[0, 1, 0, 2:] = 2.0
-    similarity = band_similarity(feature, bands=2)
-    torch.testing.assert_close(similarity.gram, torch.tensor([[[9.0, 0, 0, 4]]]))
-    expected = torch.tensor([[[2 / 3, 1 / 3, 1 / 3, 2 / 3]]])  # cosines 1 and 0 are 1 and 0.5
-    torch.testing.assert_close(similarity.probability, expected)
 
 
 class TestRegression:

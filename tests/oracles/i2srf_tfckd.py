@@ -76,7 +76,7 @@ class NaiveCalibration(nn.Module):
             for i, x in enumerate(student):
                 p = probability(x, stream)
                 for j, y in enumerate(teacher):
-                    q = probability(y, stream)
+                    q = probability(y, stream).detach()
                     divergence = (q - p) * (q.log() - p.log())
                     weighted = alpha[:, :, i, j].unsqueeze(-1) * divergence
                     loss = loss + weighted.sum(1).mean()
