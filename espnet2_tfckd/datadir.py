@@ -174,6 +174,12 @@ def signal_fault(signal: np.ndarray) -> str | None:
     return None
 
 
+def file_of(entry: str) -> Path:
+    """The file that an scp entry lies in: an audio file itself, or the archive of an offset."""
+    file, _, offset = entry.rpartition(":")
+    return Path(file if file.endswith(".ark") and offset.isdigit() else entry)
+
+
 def audio_seconds(entry: str) -> float:
     """Duration in seconds of an scp entry's audio; of a plain file only the header is read.
 

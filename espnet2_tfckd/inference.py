@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import espnet2_tfckd  # noqa: F401  (makes our separators known to ESPnet)
 from espnet2_tfckd.checkpoint import load_strictly
+from espnet2_tfckd.data.freshness import made_of
 
 if TYPE_CHECKING:
     from espnet2.bin.enh_inference import SeparateSpeech
@@ -33,6 +34,16 @@ def model_files(exp_dir: str | Path, inference_model: str) -> tuple[Path, Path]:
         there = ", ".join(sorted(path.name for path in Path(exp_dir).glob("*.pth"))) or "none"
         raise FileNotFoundError(f"{checkpoint} is not there; checkpoints in {exp_dir}: {there}")
     return config, checkpoint
+
+
+def model_made_of(exp_dir: str | Path, inference_model: str) -> dict:
+    """A model's files as a part of what results are made of.
+
+    Raises:
+        FileNotFoundError: If one of them is not there.
+    """
+    config, checkpoint = model_files(exp_dir, inference_model)
+    return made_of({"the model's config.yaml": config, "the model's checkpoint": checkpoint})
 
 
 def load_separate_speech(

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 
+#: ESPnet's words when it ends a training because no update could be made.
+ALL_INVALID = "The gradients at all steps are invalid in this epoch"
+
 
 def logged_epochs(log: str) -> dict[int, dict]:
-    """Results of each epoch in ESPnet's log: updates so far, train_time, valid_loss.
+    """Results of each epoch in ESPnet's log: updates so far, seconds an update, mean losses.
 
     Examples:
         >>> line = "2epoch results: [train] loss=1, train_time=0.5, total_count=9, [valid] loss=7.5"
         >>> logged_epochs(line)
-        {2: {'updates': 9, 'train_time': 0.5, 'valid_loss': 7.5}}
+        {2: {'updates': 9, 'train_time': 0.5, 'train_loss': 1.0, 'valid_loss': 7.5}}
     """
     epochs = {}
     for match in re.finditer(r"(\d+)epoch results: \[train\](.*)\[valid\](.*)", log):
@@ -20,9 +24,53 @@ def logged_epochs(log: str) -> dict[int, dict]:
         epochs[int(match[1])] = {
             "updates": int(train["total_count"]),
             "train_time": float(train["train_time"]),
+            "train_loss": float(train["loss"]),
             "valid_loss": float(valid["loss"]),
         }
     return epochs
+
+
+class Outcome:
+    """Tells from ESPnet's log whether a training diverged.
+
+    ESPnet leaves out updates whose gradient is not finite, and ends a training without an error
+    when an epoch has no other updates.
+    """
+
+    def __init__(self):
+        self._epochs: list[str] = []
+        self._ended_early = False
+
+    def read(self, line: str) -> None:
+        """Take in one line of the log."""
+        if "epoch results:" in line:
+            self._epochs.append(line)
+        self._ended_early = self._ended_early or ALL_INVALID in line
+
+    def divergence(self) -> str | None:
+        """The end of the loss curve of a training that diverged; None if it did not.
+
+        Examples:
+            >>> line = (
+            ...     "{}epoch results: [train] loss={}, train_time=1, total_count=9, [valid] loss=2"
+            ... )
+            >>> outcome = Outcome()
+            >>> outcome.read(line.format(1, 4)), outcome.read(line.format(2, "nan"))
+            (None, None)
+            >>> print(outcome.divergence())
+            the training diverged in epoch 2. Its losses (training, validation):
+              epoch 1: 4, 2
+              epoch 2: nan, 2
+        """
+        epochs = logged_epochs("\n".join(self._epochs))
+        losses = {n: (row["train_loss"], row["valid_loss"]) for n, row in epochs.items()}
+        if not losses or not (
+            self._ended_early or not all(map(math.isfinite, losses[max(losses)]))
+        ):
+            return None
+        head = f"the training diverged in epoch {max(losses)}. Its losses (training, validation):"
+        ends = [f"  epoch {n}: {losses[n][0]:.4g}, {losses[n][1]:.4g}" for n in sorted(losses)[-6:]]
+        return "\n".join([head, *ends])
 
 
 class Progress:

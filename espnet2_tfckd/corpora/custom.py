@@ -19,8 +19,7 @@ from espnet2_tfckd.corpora.custom_pairs import (
 from espnet2_tfckd.corpora.inspection import report_problems
 from espnet2_tfckd.corpora.record import SETS, is_up_to_date, listing_digest, write_record
 from espnet2_tfckd.corpora.splits import SPEAKER_PATTERN, Splitting
-from espnet2_tfckd.datadir import write_data_dir
-from espnet2_tfckd.scoring.audio import file_of
+from espnet2_tfckd.datadir import file_of, write_data_dir
 
 REMEDY = "Mend the files, or leave them out: --on_bad_file skip"
 SOURCES = (

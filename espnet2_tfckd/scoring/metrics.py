@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 
 import numpy as np
 
@@ -246,10 +247,20 @@ class Protocol:
     Attributes:
         compute: The metric's function; returns a number or a dictionary over ``columns``.
         columns: Its keys in ``results.json`` and their headings in tables.
+        package: The package that computes it; None for one of our own.
+        revision: Raised when our part of the code gives other values.
     """
 
     compute: Callable[..., float | dict[str, float]]
     columns: dict[str, str]
+    package: str | None = None
+    revision: int = 1
+
+    @property
+    def code(self) -> str:
+        """What of the code the values depend on."""
+        package = f" {self.package} {version(self.package)}" if self.package else ""
+        return f"revision {self.revision}{package}"
 
     def __call__(
         self, reference: np.ndarray, estimate: np.ndarray, sample_rate: int
@@ -259,13 +270,13 @@ class Protocol:
 
 
 PROTOCOLS = {
-    "PESQ": Protocol(pesq_wb, {"pesq_wb": "PESQ-WB"}),
-    "STOI": Protocol(stoi, {"stoi": "STOI"}),
-    "ESTOI": Protocol(estoi, {"estoi": "ESTOI"}),
-    "SI_SDR": Protocol(si_sdr, {"si_sdr": "SI-SDR"}),
-    "SDR": Protocol(sdr, {"sdr": "SDR"}),
-    "CI_SDR": Protocol(ci_sdr, {"ci_sdr": "CI-SDR"}),
-    "COMPOSITE": Protocol(composite, {"csig": "CSIG", "cbak": "CBAK", "covl": "COVL"}),
+    "PESQ": Protocol(pesq_wb, {"pesq_wb": "PESQ-WB"}, "pesq"),
+    "STOI": Protocol(stoi, {"stoi": "STOI"}, "pystoi"),
+    "ESTOI": Protocol(estoi, {"estoi": "ESTOI"}, "pystoi"),
+    "SI_SDR": Protocol(si_sdr, {"si_sdr": "SI-SDR"}, "fast_bss_eval"),
+    "SDR": Protocol(sdr, {"sdr": "SDR"}, "fast_bss_eval"),
+    "CI_SDR": Protocol(ci_sdr, {"ci_sdr": "CI-SDR"}, "ci_sdr"),
+    "COMPOSITE": Protocol(composite, {"csig": "CSIG", "cbak": "CBAK", "covl": "COVL"}, "pesq"),
     "SEG_SNR": Protocol(seg_snr, {"seg_snr": "SegSNR"}),
     "DNSMOS": Protocol(
         dnsmos,
@@ -275,6 +286,7 @@ PROTOCOLS = {
             "dnsmos_bak": "DNSMOS-BAK",
             "dnsmos_p808": "DNSMOS-P808",
         },
+        "speechmos",
     ),
 }
 HEADINGS = {key: text for protocol in PROTOCOLS.values() for key, text in protocol.columns.items()}

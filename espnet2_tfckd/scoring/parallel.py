@@ -1,29 +1,35 @@
 """Scoring whole data sets with several processes, resumable after a kill.
 
 Every system has a journal, ``utterances.jsonl`` in its scoring directory: one line an utterance,
-appended as soon as it is scored. A later run uses a line again as long as the audio files that it
-was computed from are unchanged, and adds only what is missing.
+appended as soon as it is scored. A later run uses a line again as long as it is made of the same
+audio by the same code, and adds only what is missing.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import multiprocessing
 import os
 import threading
+from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from espnet2_tfckd.cli import atomic_write
-from espnet2_tfckd.scoring.audio import file_of, read_channel, read_scp
+from espnet2_tfckd.data.freshness import change, made_of, named_files
+from espnet2_tfckd.datadir import file_of
+from espnet2_tfckd.scoring.audio import read_channel, read_scp
+from espnet2_tfckd.scoring.journal import (
+    JOURNAL,
+    append_to_journal,
+    read_journal,
+    write_journal,
+)
 from espnet2_tfckd.scoring.metrics import PROTOCOLS
 
-JOURNAL = "utterances.jsonl"
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 MAX_NAMED = 10  # utterances that an error message spells out
 
@@ -42,6 +48,11 @@ class System:
     estimate_scp: Path
     score_dir: Path
 
+    @property
+    def journal(self) -> Path:
+        """File of its scores."""
+        return self.score_dir / JOURNAL
+
 
 def named(utterances: Sequence[str]) -> str:
     """Spell out at most ten of the utterances, and count the rest."""
@@ -49,13 +60,8 @@ def named(utterances: Sequence[str]) -> str:
     return ", ".join(utterances[:MAX_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _stamp(entry: str) -> list:
-    status = file_of(entry).stat()
-    return [entry, status.st_size, status.st_mtime_ns]
-
-
 def _sources(system: System, references: dict[str, str], ref_channel: int) -> dict[str, dict]:
-    """What each utterance's scores depend on, after checking that every file is there."""
+    """Where the audio of each utterance lies, after checking that every file is there."""
     estimates = read_scp(system.estimate_scp)
     for problem, ids in (
         ("has no estimate of", references.keys() - estimates.keys()),
@@ -71,36 +77,18 @@ def _sources(system: System, references: dict[str, str], ref_channel: int) -> di
                 "enhance the data set again"
             )
     return {
-        utt: {
-            "reference": _stamp(reference),
-            "estimate": _stamp(estimates[utt]),
-            "ref_channel": ref_channel,
-        }
+        utt: {"reference": reference, "estimate": estimates[utt], "ref_channel": ref_channel}
         for utt, reference in references.items()
     }
 
 
-def read_journal(path: Path) -> dict[str, dict]:
-    """Read the finished lines of a journal; a line torn by a kill is passed over."""
-    records = {}
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        records[record["id"]] = record
-    return records
-
-
-def _write_journal(path: Path, records: Sequence[dict]) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text("".join(json.dumps(record) + "\n" for record in records))
-
-
-def append_to_journal(system: System, record: dict) -> None:
-    """Keep the scores of one utterance; they replace what the journal has of it."""
-    with (system.score_dir / JOURNAL).open("a", encoding="utf-8") as journal:
-        journal.write(json.dumps(record) + "\n")
+def _made_of(utterance: str, source: dict, before: dict | None) -> dict:
+    files = {
+        name: path
+        for kind in ("reference", "estimate")
+        for name, path in named_files({utterance: source[kind]}, kind).items()
+    }
+    return made_of(files, {"ref_channel": source["ref_channel"]}, before=before)
 
 
 def score_utterance(utterance: str, source: dict, protocols: Sequence[str]) -> dict:
@@ -108,19 +96,19 @@ def score_utterance(utterance: str, source: dict, protocols: Sequence[str]) -> d
 
     Args:
         utterance: Its id.
-        source: ``reference`` and ``estimate`` (scp entry first) and ``ref_channel``.
+        source: The scp entries ``reference`` and ``estimate``, and ``ref_channel``.
         protocols: Keys of :data:`espnet2_tfckd.scoring.metrics.PROTOCOLS`.
 
     Returns:
-        ``id``, ``source``, ``scores`` (None where a metric cannot score the utterance) and
-        ``failed`` (the reason for each of these).
+        ``id``, ``source``, ``scores`` (None where a metric cannot score the utterance), ``failed``
+        (the reason for each of these) and ``code`` (by protocol).
 
     Raises:
         ValueError: The estimate does not fit the reference or is not finite; names the utterance.
         RuntimeError: A metric broke down; names the utterance.
     """
-    reference, sample_rate = read_channel(source["reference"][0], source["ref_channel"])
-    estimate, estimate_rate = read_channel(source["estimate"][0], source["ref_channel"])
+    reference, sample_rate = read_channel(source["reference"], source["ref_channel"])
+    estimate, estimate_rate = read_channel(source["estimate"], source["ref_channel"])
     if estimate_rate != sample_rate:
         raise ValueError(f"{utterance}: estimate at {estimate_rate} Hz, reference {sample_rate} Hz")
     if len(estimate) != len(reference):
@@ -142,7 +130,8 @@ def score_utterance(utterance: str, source: dict, protocols: Sequence[str]) -> d
                 failed[key] = f"the value is {value}"
                 value = None
             scores[key] = value
-    return {"id": utterance, "source": source, "scores": scores, "failed": failed}
+    code = {name: PROTOCOLS[name].code for name in protocols}
+    return {"id": utterance, "source": source, "scores": scores, "failed": failed, "code": code}
 
 
 def end_with_parent() -> None:
@@ -157,25 +146,99 @@ def end_with_parent() -> None:
 
 @contextmanager
 def _single_threaded_workers(num_jobs: int) -> Iterator[ProcessPoolExecutor]:
-    """A pool of fresh processes whose numerical libraries start with one thread each."""
+    """A pool of fresh processes whose numerical libraries start with one thread each.
+
+    They are ended at once when the block is left by an exception, such as Ctrl-C.
+    """
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    others = set(multiprocessing.active_children())
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     pool = ProcessPoolExecutor(
         num_jobs, multiprocessing.get_context("spawn"), initializer=end_with_parent
     )
     try:
         yield pool
+    except BaseException:
+        for process in set(multiprocessing.active_children()) - others:
+            process.terminate()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
         for name, value in before.items():
             os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _missing(record: dict, protocols: Sequence[str]) -> list[str]:
-    from espnet2_tfckd.scoring.metrics import PROTOCOLS
+@dataclass(frozen=True)
+class _Task:
+    """What is missing of an utterance of a system."""
 
+    system: System
+    utterance: str
+    source: dict
+    protocols: Sequence[str]
+
+
+def _outcomes(tasks: Sequence[_Task], num_jobs: int) -> Iterator[tuple[_Task, dict | Exception]]:
+    """Score in several processes; a library that crashes loses its own score only."""
+    pending = deque(tasks)
+    while pending:
+        running: dict[Future, _Task] = {}
+        try:
+            with _single_threaded_workers(min(num_jobs, len(pending))) as pool:
+                while pending or running:
+                    while pending and len(running) < num_jobs:
+                        running[_submit(pool, pending[0], pending[0].protocols)] = pending[0]
+                        pending.popleft()
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        outcome = _result(future)
+                        yield running.pop(future), outcome
+        except BrokenProcessPool:
+            for task in running.values():  # one of them crashed
+                yield task, _score_apart(task)
+
+
+def _submit(pool: ProcessPoolExecutor, task: _Task, protocols: Sequence[str]) -> Future:
+    return pool.submit(score_utterance, task.utterance, task.source, protocols)
+
+
+def _result(future: Future) -> dict | Exception:
+    try:
+        return future.result()
+    except BrokenProcessPool:
+        raise
+    except (ValueError, OSError, RuntimeError) as error:
+        return error
+
+
+def _score_apart(task: _Task) -> dict | Exception:
+    """Score an utterance with each metric in a process of its own."""
+    record = {"id": task.utterance, "source": task.source, "scores": {}, "failed": {}, "code": {}}
+    for name in task.protocols:
+        try:
+            with _single_threaded_workers(1) as pool:
+                outcome = _result(_submit(pool, task, [name]))
+        except BrokenProcessPool:
+            columns = PROTOCOLS[name].columns
+            reason = f"{name} crashed on it, or ran out of memory"
+            outcome = {
+                "scores": dict.fromkeys(columns),
+                "failed": dict.fromkeys(columns, reason),
+                "code": {name: PROTOCOLS[name].code},
+            }
+        if isinstance(outcome, Exception):
+            return outcome
+        for part in ("scores", "failed", "code"):
+            record[part] |= outcome[part]
+    return record
+
+
+def _missing(record: dict, protocols: Sequence[str]) -> list[str]:
+    code = record.get("code", {})
     return [
-        name for name in protocols if not PROTOCOLS[name].columns.keys() <= record["scores"].keys()
+        name
+        for name in protocols
+        if code.get(name) != PROTOCOLS[name].code
+        or not PROTOCOLS[name].columns.keys() <= record["scores"].keys()
     ]
 
 
@@ -209,43 +272,34 @@ def score_systems(
     records, tasks = {}, []
     for system in systems:
         sources = _sources(system, references, ref_channel)
-        known = read_journal(system.score_dir / JOURNAL)
+        known = read_journal(system.journal)
         of_system = records[system.name] = {}
         for utt, source in sources.items():
             record = known.get(utt, {})
-            if record.get("source") != source:
-                record = {"id": utt, "source": source, "scores": {}, "failed": {}}
+            made = _made_of(utt, source, record.get("made_of"))
+            if change(record.get("made_of"), made):
+                record = {"id": utt, "scores": {}, "failed": {}, "code": {}}
+            record |= {"source": source, "made_of": made}
             of_system[utt] = record
             if missing := _missing(record, protocols):
-                tasks.append((system, utt, source, missing))
+                tasks.append(_Task(system, utt, source, missing))
         # only valid lines stay, so that appending to the journal is enough from here on
-        _write_journal(
-            system.score_dir / JOURNAL,
+        write_journal(
+            system.journal,
             [record for record in of_system.values() if record["scores"]],
         )
     problems = []
-    if tasks:
-        with _single_threaded_workers(min(num_jobs, len(tasks))) as pool:
-            futures = {pool.submit(score_utterance, *task[1:]): task for task in tasks}
-            for future in tqdm(as_completed(futures), "scoring", len(futures), unit="utt"):
-                system, utt, *_ = futures[future]
-                try:
-                    new = future.result()
-                except BrokenProcessPool as error:
-                    raise RuntimeError(
-                        f"a scoring process ended unexpectedly near {system.name}, {utt} "
-                        "(out of memory?); run the same command again, with fewer jobs, to continue"
-                    ) from error
-                except (ValueError, OSError) as error:
-                    problems.append(f"{system.name}: {error}")
-                    continue
-                record = records[system.name][utt]
-                record["scores"].update(new["scores"])
-                record["failed"].update(new["failed"])
-                append_to_journal(system, record)
+    for task, outcome in tqdm(_outcomes(tasks, num_jobs), "scoring", len(tasks), unit="utt"):
+        if isinstance(outcome, Exception):
+            problems.append(f"{task.system.name}: {outcome}")
+            continue
+        record = records[task.system.name][task.utterance]
+        for part in ("scores", "failed", "code"):
+            record[part] = record.get(part, {}) | outcome[part]
+        append_to_journal(task.system.journal, record)
     for system in systems:
         scored = [record for record in records[system.name].values() if record["scores"]]
-        _write_journal(system.score_dir / JOURNAL, scored)
+        write_journal(system.journal, scored)
     if problems:
         raise ValueError(
             f"{len(problems)} estimates cannot be scored (all others are kept):\n  "

@@ -11,9 +11,10 @@ from espnet2_tfckd.datadir import DataDir
 from espnet2_tfckd.scoring.audio import read_scp
 from espnet2_tfckd.scoring.comparison_report import UNITS
 from espnet2_tfckd.scoring.gains import Gains, Scores, gains_over, input_snrs, scatter_plot
+from espnet2_tfckd.scoring.journal import read_journal
 from espnet2_tfckd.scoring.listening import Listening, extremes, listen_in_turn
 from espnet2_tfckd.scoring.metrics import HEADINGS
-from espnet2_tfckd.scoring.parallel import JOURNAL, System, read_journal
+from espnet2_tfckd.scoring.parallel import System
 from espnet2_tfckd.scoring.spectrogram import RANGE_DB, colour_scale
 from espnet2_tfckd.scoring.tables import GROUPS, cell, explanations, left_out, score_header
 from espnet2_tfckd.scoring.training_curves import heat_maps, validation_losses
@@ -174,7 +175,7 @@ def _read_scores(scored_set: ScoredSet) -> dict[str, Scores]:
     return {
         system.name: {
             utterance: record["scores"]
-            for utterance, record in read_journal(system.score_dir / JOURNAL).items()
+            for utterance, record in read_journal(system.journal).items()
             if utterance in scored_set.data.mixture
         }
         for system in (scored_set.mixture, *scored_set.systems)

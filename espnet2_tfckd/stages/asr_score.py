@@ -8,8 +8,9 @@ from espnet2_tfckd.cli import run_command
 from espnet2_tfckd.datadir import read_data_dir
 from espnet2_tfckd.scoring.asr import HEADINGS, score_transcripts
 from espnet2_tfckd.scoring.audio import read_channel
+from espnet2_tfckd.scoring.journal import append_to_journal
 from espnet2_tfckd.scoring.metrics import at_16_khz
-from espnet2_tfckd.scoring.parallel import append_to_journal, score_systems
+from espnet2_tfckd.scoring.parallel import score_systems
 from espnet2_tfckd.stages.recogniser import DEFAULT, OFFLINE, Recogniser, load_recogniser
 from espnet2_tfckd.stages.score import (
     journalled,
@@ -91,7 +92,7 @@ def _recognise_all(
     from tqdm import tqdm
 
     def transcript(source: dict, side: str) -> str:
-        signal, rate = read_channel(source[side][0], source["ref_channel"])
+        signal, rate = read_channel(source[side], source["ref_channel"])
         return recognise(at_16_khz(signal, rate))
 
     for system, record in tqdm(to_do, "recognising", unit="utt"):
@@ -105,7 +106,7 @@ def _recognise_all(
         earlier = {key: text for key, text in record["failed"].items() if key not in HEADINGS}
         record["scores"] |= scores
         record["failed"] = earlier | failed
-        append_to_journal(system, record)
+        append_to_journal(system.journal, record)
 
 
 def main() -> None:

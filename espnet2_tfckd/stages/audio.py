@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,16 @@ import numpy as np
 from tqdm import tqdm
 
 from espnet2_tfckd.cli import atomic_write
-from espnet2_tfckd.datadir import DataDir, raise_problems, read_audio, signal_fault
+from espnet2_tfckd.data.freshness import (
+    NOT_MADE,
+    audio_of,
+    change,
+    digest_of,
+    made_of,
+    read_record,
+    write_record,
+)
+from espnet2_tfckd.datadir import DataDir, file_of, raise_problems, read_audio, signal_fault
 
 SHARD_SIZE = 50
 
@@ -51,47 +59,64 @@ def headroom_gain(*signals: np.ndarray) -> float:
 
 
 def process_in_shards(
-    data: DataDir, work: ShardWork, folder: Path, options: dict, nj: int, description: str
+    data: DataDir,
+    work: ShardWork,
+    folder: Path,
+    options: dict,
+    nj: int,
+    description: str,
+    revision: int = 1,
 ) -> dict[str, Any]:
     """Work through a data directory in shards, each recorded when done, so that it can resume.
 
-    Shards finished by an earlier run with the same options and input files are not done again;
-    with other options or files ``folder`` is emptied first.
+    Shards finished by an earlier run are not done again while they are made of the same: audio
+    files with the same contents, options, and revision of the code.
 
     Args:
         data: What to work on.
         work: Work on one shard; a problem with an utterance is added to its list, not raised.
-        folder: Where ``work`` writes and the records are kept.
+        folder: Where ``work`` writes and the records are kept; nobody else's.
         options: Everything that determines the result beside the input.
         nj: Number of threads.
         description: Label of the progress bar.
+        revision: Of the code of ``work``; raised when the same input gives another result.
 
     Returns:
         Result by utterance.
 
     Raises:
-        ValueError: There were problems; all utterances have been tried.
+        ValueError: If files are missing, there were problems (all utterances have been tried), or
+            ``folder`` holds something else.
     """
-    state = json.dumps({**options, "input": fingerprint(data)})
-    record = folder / "options.json"
-    if not record.exists() or record.read_text() != state:
-        shutil.rmtree(folder, ignore_errors=True)
-        with atomic_write(record) as temporary:
-            temporary.write_text(state)
     utterances = list(data.mixture)
+    files = audio_of(data)
+    missing = [
+        f"{name}: {path} does not exist" for name, path in files.items() if not path.exists()
+    ]
+    raise_problems(f"audio (paths seen from {Path.cwd()})", missing)
+    _claim(folder, {**options, "utterances": digest_of(utterances), "revision": revision})
     shards = [utterances[i : i + SHARD_SIZE] for i in range(0, len(utterances), SHARD_SIZE)]
     problems: list[str] = []
+    reasons: dict[str, int] = {}
 
     def do(number: int) -> dict[str, Any]:
-        done = folder / f"shard_{number}.json"
-        if done.exists():
-            return json.loads(done.read_text())
+        record, shard = folder / f"shard_{number}.json", shards[number]
+        before = read_record(record)
+        paths = digest_of([(data.mixture[u], data.reference[u]) for u in shard])
+        made = made_of(
+            audio_of(data, shard), {**options, "paths": paths}, {"revision": revision}, before
+        )
+        reason = change(before, made)
+        if not reason and not all(path.exists() for path in _written(before["results"], folder)):
+            reason = "what was written is gone"
+        if not reason:
+            return before["results"]
+        reasons[reason] = reasons.get(reason, 0) + len(shard)
         found: list[str] = []
-        results = work(number, shards[number], found)
+        results = work(number, shard, found)
         problems.extend(found)
         if not found:
-            with atomic_write(done) as temporary:
-                temporary.write_text(json.dumps(results))
+            write_record(record, {**made, "results": results})
         return results
 
     results: dict[str, Any] = {}
@@ -100,19 +125,43 @@ def process_in_shards(
             results |= result
             bar.update(len(result))
     raise_problems(description, sorted(problems))
+    for reason, count in reasons.items():
+        if reason != NOT_MADE:
+            print(f"{description}: {count} utterances anew, since {reason}")
     return results
 
 
-def fingerprint(data: DataDir) -> str:
-    """Changes when an entry, or size or date of a file, does; missing files are all reported."""
-    digest, problems = hashlib.sha256(), []
-    for table in (data.mixture, data.reference):
-        for utterance, entry in table.items():
-            path = Path(entry if Path(entry).is_file() else entry.rpartition(":")[0])
-            if not path.is_file():
-                problems.append(f"{utterance}: audio file {entry} does not exist")
-                continue
-            stat = path.stat()
-            digest.update(f"{utterance} {entry} {stat.st_size} {stat.st_mtime_ns}\n".encode())
-    raise_problems(f"audio (paths seen from {Path.cwd()})", problems)
-    return digest.hexdigest()
+def _written(results: Any, folder: Path) -> Iterator[Path]:
+    """The files in ``folder`` that a shard's results name."""
+    if isinstance(results, str):
+        if results.startswith(f"{folder}/"):
+            yield file_of(results)
+    elif isinstance(results, (dict, list)):
+        for value in results.values() if isinstance(results, dict) else results:
+            yield from _written(value, folder)
+
+
+def _claim(folder: Path, options: dict) -> None:
+    """Make a folder ours; empty it of what was made for other options or utterances.
+
+    Raises:
+        ValueError: If it holds something that this project has not put there.
+    """
+    record = folder / "options.json"
+    if not record.exists() and folder.exists() and any(folder.iterdir()):
+        raise ValueError(
+            f"{folder} holds files that this recipe did not write and would overwrite: "
+            "move them, or write to another directory"
+        )
+    state = json.dumps(options)
+    if record.exists() and record.read_text(encoding="utf-8") == state:
+        return
+    with atomic_write(
+        record
+    ) as temporary:  # first: what is left of an interrupted clean-up is ours
+        temporary.write_text(state, encoding="utf-8")
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path != record:
+            path.unlink()

@@ -8,20 +8,20 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from espnet2_tfckd.cli import atomic_write, run_command
+from espnet2_tfckd.cli import run_command
+from espnet2_tfckd.data.freshness import RECORD, change, read_record, write_record
 from espnet2_tfckd.datadir import raise_problems, read_data_dir
-from espnet2_tfckd.stages.audio import fingerprint
-from espnet2_tfckd.stages.espnet import data_arguments, only_one, run_logged
-
-SHAPE_FILES = ("speech_mix_shape", "speech_ref1_shape")
+from espnet2_tfckd.training.process import data_arguments, only_one, run_logged
+from espnet2_tfckd.training.statistics import SHAPE_FILES, audio_made_of, read_shapes
 
 
 def collect_stats(
     train_dir: str, valid_dir: str, stats_dir: str | Path, audio_format: str = "wav"
-) -> bool:
+) -> str | None:
     """Write ``<stats_dir>/{train,valid}/speech_{mix,ref1}_shape``, which training needs.
 
-    Does nothing if they are there and the audio has not changed since.
+    Does nothing if they are there and made of the same audio. What they were made of is left in
+    ``<stats_dir>/made_of.json``, by which training tells one set of data from another.
 
     Args:
         train_dir: Data directory to train on.
@@ -30,7 +30,7 @@ def collect_stats(
         audio_format: As of stage 3.
 
     Returns:
-        Whether there was anything to do.
+        Why there was something to do; None if there was not.
 
     Raises:
         FileNotFoundError: A data directory is missing.
@@ -39,10 +39,17 @@ def collect_stats(
     """
     stats_dir = Path(stats_dir)
     data = {"train": read_data_dir(train_dir), "valid": read_data_dir(valid_dir)}
-    state = "".join(f"{split} {fingerprint(data[split])}\n" for split in data)
-    record = stats_dir / "input.sha256"
-    if record.exists() and record.read_text() == state:
-        return False
+    record = stats_dir / RECORD
+    before = read_record(record)
+    now = audio_made_of(data, before)
+    reason = change(before, now)
+    if not reason and not all(
+        (stats_dir / split / name).exists() for split in data for name in SHAPE_FILES
+    ):
+        reason = "shape files are gone"
+    if not reason:
+        write_record(record, now)  # files that were only moved or touched need no second look
+        return None
     with only_one(stats_dir):
         record.unlink(missing_ok=True)
         partial = stats_dir / "partial"
@@ -57,9 +64,8 @@ def collect_stats(
             shutil.rmtree(stats_dir / split, ignore_errors=True)
             os.replace(partial / split, stats_dir / split)
         shutil.rmtree(partial)
-        with atomic_write(record) as temporary:
-            temporary.write_text(state)
-    return True
+        write_record(record, now)
+    return reason
 
 
 def _check(split_dir: Path, utterances: dict[str, str]) -> None:
@@ -73,18 +79,6 @@ def _check(split_dir: Path, utterances: dict[str, str]) -> None:
     raise_problems(f"{split_dir.name} set", problems)
 
 
-def read_shapes(shape_file: Path) -> dict[str, int]:
-    """Length in samples of each utterance in a shape file.
-
-    Raises:
-        FileNotFoundError: The file is not there.
-    """
-    if not shape_file.is_file():
-        raise FileNotFoundError(f"{shape_file} is not there: run stage 5 first")
-    rows = (line.split() for line in shape_file.read_text(encoding="utf-8").splitlines())
-    return {utterance: int(shape.split(",")[0]) for utterance, shape in rows}
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of :func:`collect_stats`."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -93,9 +87,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--stats_dir", required=True, help="directory to write")
     parser.add_argument("--audio_format", default="wav", help="of stage 3")
     options = parser.parse_args(arguments)
-    if not collect_stats(**vars(options)):
-        print("the statistics are up to date")
-    print(f"statistics: {options.stats_dir}")
+    reason = collect_stats(**vars(options)) or "up to date"
+    print(f"statistics: {options.stats_dir} ({reason})")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -13,14 +11,25 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from espnet2_tfckd.cli import atomic_write, run_command
+from espnet2_tfckd.data.freshness import (
+    change,
+    changed_files,
+    made_of,
+    named_files,
+    read_record,
+    write_record,
+)
 from espnet2_tfckd.datadir import read_audio, read_data_dir
-from espnet2_tfckd.inference import load_separate_speech, model_files
+from espnet2_tfckd.inference import load_separate_speech, model_made_of
 from espnet2_tfckd.scoring.parallel import MAX_NAMED
 from espnet2_tfckd.stages.enhance_workers import list_devices, outcomes
+from espnet2_tfckd.stages.profile import PROFILE, is_measured, profile_made_of, write_profile
+from espnet2_tfckd.training.process import only_one
 
 if TYPE_CHECKING:
     from espnet2.bin.enh_inference import SeparateSpeech
 
+REVISION = 1  # raised when the same model makes other audio of the same mixture
 SUBTYPES = {"wav": "FLOAT", "flac": "PCM_24"}  # no clipping; 16 bits would clip and round
 
 
@@ -51,13 +60,12 @@ class Inference:
     audio_format: str = "wav"
     ref_channel: int | None = None
 
-    def settings(self) -> dict:
-        """The fields and the contents of the model's files, to tell whether results are current."""
-        digests = {
-            path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in model_files(self.exp_dir, self.inference_model)
-        }
-        return {**asdict(self), "sha256": digests}
+    def made_of(self) -> dict:
+        """What the enhanced audio is made of besides the mixtures."""
+        options = asdict(self)
+        del options["exp_dir"], options["inference_model"]  # their contents count, not their names
+        model = model_made_of(self.exp_dir, self.inference_model)
+        return {**model, "options": options, "code": {"revision of the enhancement": REVISION}}
 
 
 def enhance_utterance(separate_speech: SeparateSpeech, task: Task, inference: Inference) -> None:
@@ -96,27 +104,37 @@ def enhance_utterance(separate_speech: SeparateSpeech, task: Task, inference: In
         soundfile.write(temporary, estimate, sample_rate, SUBTYPES[inference.audio_format])
 
 
-def _is_current(output: Path, since_ns: int, mixture: str) -> bool:
-    """Whether an output was made with the present settings and from the present mixture."""
-    try:
-        made = output.stat().st_mtime_ns
-    except FileNotFoundError:
-        return False
-    mixture_file = Path(mixture)  # an archive's entries are as old as the data directory
-    changed = mixture_file.stat().st_mtime_ns if mixture_file.exists() else 0
-    return made >= max(since_ns, changed)
+def _discard_stale(output_dir: Path, outputs: dict[str, Path], parts: dict[str, dict]) -> None:
+    """Remove outputs that are not made of the present model and mixtures: what exists is current.
 
+    Args:
+        output_dir: Where the records lie.
+        outputs: File by utterance.
+        parts: What the outputs are made of: ``model`` and ``mixtures``, by the name of its record.
 
-def _remember_settings(path: Path, settings: dict) -> int:
-    """Write the settings unless they are there already; return when they were first used."""
-    try:
-        unchanged = json.loads(path.read_text(encoding="utf-8")) == settings
-    except (FileNotFoundError, ValueError):
-        unchanged = False
-    if not unchanged:
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    return path.stat().st_mtime_ns
+    Raises:
+        ValueError: If the directory holds audio that this stage did not write.
+    """
+    records = {name: output_dir / f"made_of_{name}.json" for name in parts}
+    before = {name: read_record(record) for name, record in records.items()}
+    stale = {utterance for utterance, path in outputs.items() if path.exists()}
+    if before["mixtures"] is None and stale and not (output_dir / "inference.json").exists():
+        raise ValueError(
+            f"{output_dir} holds audio that this stage did not write and would overwrite: move it, "
+            "or give another --output_dir"
+        )
+    reason = change(before["model"], parts["model"])
+    if not reason:
+        changed = changed_files(before["mixtures"], parts["mixtures"])
+        reason = f"{len(changed)} mixtures changed"
+        stale &= {name.split()[0] for name in changed}
+    if stale and before["model"]:
+        print(f"{output_dir}: {len(stale)} utterances anew, since {reason}")
+    for utterance in stale:
+        outputs[utterance].unlink()
+    for name, record in records.items():
+        write_record(record, parts[name])
+    (output_dir / "inference.json").unlink(missing_ok=True)  # of an earlier version
 
 
 def enhance(
@@ -143,37 +161,54 @@ def enhance(
         ValueError: The checkpoint does not fit, or utterances cannot be enhanced; names them.
             The others are enhanced and kept first.
     """
-    output_dir, exp_dir = Path(output_dir), Path(inference.exp_dir)
+    output_dir = Path(output_dir)
     mixtures = read_data_dir(data_dir).mixture
-    since_ns = _remember_settings(output_dir / "inference.json", inference.settings())
+    model = inference.made_of()
     outputs = {utt: output_dir / "wavs" / f"{utt}.{inference.audio_format}" for utt in mixtures}
+    before = read_record(output_dir / "made_of_mixtures.json")
+    of_mixtures = made_of(named_files(mixtures, "mixture"), before=before)
+    with only_one(output_dir):
+        _discard_stale(output_dir, outputs, {"model": model, "mixtures": of_mixtures})
+        _enhance_missing(inference, mixtures, outputs, output_dir / "spk1.scp", num_jobs, num_gpus)
+    return output_dir / "spk1.scp"
+
+
+def _enhance_missing(
+    inference: Inference,
+    mixtures: dict[str, str],
+    outputs: dict[str, Path],
+    scp: Path,
+    num_jobs: int,
+    num_gpus: int,
+) -> None:
     tasks = [
         Task(utt, mixture, outputs[utt])
         for utt, mixture in mixtures.items()
-        if not _is_current(outputs[utt], since_ns, mixture)
+        if not outputs[utt].exists()
     ]
-    config_ns = (exp_dir / "config.yaml").stat().st_mtime_ns
-    measured = _is_current(exp_dir / "profile.json", config_ns, "")
-    scp = output_dir / "spk1.scp"
     if tasks:
         scp.unlink(missing_ok=True)
+    made = profile_made_of(model_made_of(inference.exp_dir, inference.inference_model))
+    measured = is_measured(Path(inference.exp_dir) / PROFILE, made)
     if tasks or not measured:
         example = None if measured else next(iter(mixtures.values()))
-        _load_and_run(inference, tasks, num_jobs, num_gpus, example)
+        _load_and_run(inference, tasks, num_jobs, num_gpus, made, example)
     with atomic_write(scp) as temporary:
         lines = (f"{utt} {output}\n" for utt, output in outputs.items())
         temporary.write_text("".join(lines), encoding="utf-8")
-    return scp
 
 
 def _load_and_run(
-    inference: Inference, tasks: list[Task], num_jobs: int, num_gpus: int, example: str | None
+    inference: Inference,
+    tasks: list[Task],
+    num_jobs: int,
+    num_gpus: int,
+    made: dict,
+    example: str | None,
 ) -> None:
     """Enhance, after measuring the model if there is an example of a mixture to do it with."""
     import torch
     from tqdm import tqdm
-
-    from espnet2_tfckd.stages.profile import write_profile
 
     torch.set_num_threads(1)  # until the workers are forked
     separate_speech = load_separate_speech(
@@ -181,8 +216,8 @@ def _load_and_run(
     )
     if example:
         channels = read_audio(example)[0].shape[1]
-        profile_json = Path(inference.exp_dir) / "profile.json"
-        write_profile(profile_json, separate_speech, inference.sample_rate, channels)
+        profile_json = Path(inference.exp_dir) / PROFILE
+        write_profile(profile_json, made, separate_speech, inference.sample_rate, channels)
     if not tasks:
         return
     problems = []

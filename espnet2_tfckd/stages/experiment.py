@@ -17,13 +17,13 @@ from pathlib import Path
 
 from espnet2_tfckd.cli import run_command
 from espnet2_tfckd.inference import model_files
-from espnet2_tfckd.stages.espnet import only_one
 from espnet2_tfckd.stages.experiment_jobs import MODEL
 from espnet2_tfckd.stages.experiment_plan import Plan
 from espnet2_tfckd.stages.experiment_results import TEACHER, take_over, write_results
 from espnet2_tfckd.stages.experiment_runner import Runner
 from espnet2_tfckd.stages.experiment_settings import Arm, Experiment, read_experiment
 from espnet2_tfckd.stages.experiment_workspace import Workspace
+from espnet2_tfckd.training.process import only_one
 
 
 def selected(experiment: Experiment, arms: str, seeds: str) -> list[Arm]:

@@ -15,7 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet2_tfckd.cli import atomic_write
-from espnet2_tfckd.scoring.parallel import JOURNAL, read_journal
+from espnet2_tfckd.data.freshness import changes
+from espnet2_tfckd.scoring.journal import JOURNAL, read_journal
 from espnet2_tfckd.scoring.tables import mean_and_ci95
 from espnet2_tfckd.stages.score import read_json
 from espnet2_tfckd.training_log import logged_epochs
@@ -57,10 +58,11 @@ class Job:
         arm: Name of the arm, of ``noisy`` or ``teacher``.
         directory: What it writes to.
         training: Arguments of the training stage; none if there is nothing to train.
-        training_inputs: Everything that the trained model depends on.
+        training_inputs: What the trained model is made of, see
+            :func:`espnet2_tfckd.data.freshness.made_of`.
         model_dir: Where the model to evaluate lies; None for the mixture itself.
         test_dir: Data directory to evaluate on; None if nothing is evaluated.
-        evaluation_inputs: Everything besides the model that the scores depend on.
+        evaluation_inputs: What the scores are made of besides the model.
         seed: Of the training.
         weight: Of the distillation loss; None without distillation.
         keep_audio: Whether enhanced audio stays when it is scored.
@@ -116,13 +118,12 @@ class Job:
         return record
 
     def changed_inputs(self) -> list[str]:
-        """Names of the inputs that an earlier, perhaps unfinished, job in the directory had not."""
+        """What has changed since an earlier, perhaps unfinished, job in the directory."""
         before = read_json(self.directory / "inputs.json", default=self.inputs)
         return [
-            key
+            reason
             for part, now in self.inputs.items()
-            for key in {**before[part], **now}
-            if before[part].get(key) != now.get(key)
+            for reason in changes(before.get(part, {}), now)
         ]
 
     def run(self) -> Generator[Command, Usage, dict]:
@@ -167,7 +168,7 @@ class Job:
             estimates = audio / "spk1.scp"
         else:
             estimates, results = self.test_dir / "wav.scp", self.directory / self.arm
-        metrics = self.evaluation_inputs["metrics"]
+        metrics = self.evaluation_inputs["options"]["metrics"]
         yield Command(
             "score",
             ("--data_dir", str(self.test_dir), "--dataset", TEST_SET, "--nj", "1")

@@ -14,9 +14,9 @@ from statistics import fmean
 
 from espnet2_tfckd.scoring.metrics import HEADINGS
 from espnet2_tfckd.scoring.parallel import THREAD_VARIABLES
-from espnet2_tfckd.stages.espnet import POLL_SECONDS, _end_with_parent
 from espnet2_tfckd.stages.experiment_jobs import Command, Job, Usage
 from espnet2_tfckd.stages.experiment_plan import Plan
+from espnet2_tfckd.training.process import POLL_SECONDS, end_with_parent
 from espnet2_tfckd.training_log import format_seconds
 
 
@@ -90,7 +90,7 @@ class Runner:
     def _start_jobs(self) -> None:
         while len(self.running) < self.nj and not self._is_late() and (job := self._next_job()):
             if changed := job.changed_inputs():
-                print(f"{job.name}: redone, since this has changed: {', '.join(changed)}")
+                print(f"{job.name}: redone, since {'; '.join(changed)}")
             done, total = self._progress()
             print(f"[{done + len(self.running) + 1}/{total}] {job.name}: started", flush=True)
             self._advance(job, job.run(), None, time.monotonic())
@@ -178,5 +178,5 @@ def start(command: Command, log: Path) -> subprocess.Popen:
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             env=environment,
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            preexec_fn=end_with_parent if sys.platform == "linux" else None,
         )

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from espnet2_tfckd.data.freshness import (
+    audio_of,
+    content_digest,
+    made_of,
+    read_record,
+    without_stamps,
+    write_record,
+)
+from espnet2_tfckd.datadir import read_data_dir
+from espnet2_tfckd.inference import model_made_of
 from espnet2_tfckd.stages.experiment_jobs import MODEL, TEST_SET, Job
 from espnet2_tfckd.stages.experiment_settings import Arm, Experiment, read_config
+from espnet2_tfckd.training.settings import Training
+from espnet2_tfckd.training.statistics import data_digests
 
 TUNING_SEED = 1
-DATA_FILES = ("wav.scp", "spk1.scp", "metadata.csv")
 
 
 @dataclass(frozen=True)
@@ -47,11 +57,10 @@ class Workspace:
             kind="teacher",
             arm="teacher",
             directory=directory,
-            training=self._training(config, directory, enh_args),
-            training_inputs=self._training_inputs(config, enh_args),
             model_dir=None,
             test_dir=None,
-            evaluation_inputs={},
+            evaluation_inputs=made_of(),
+            **self._training(config, directory, enh_args),
         )
 
     def reference_job(self, name: str) -> Job:
@@ -62,11 +71,16 @@ class Workspace:
             arm=name,
             directory=self.expdir / name,
             training=(),
-            training_inputs=self._teacher_files if is_teacher else {},
+            training_inputs=self._teacher if is_teacher else made_of(),
             model_dir=self.teacher_exp if is_teacher else None,
             keep_audio=self.keep_audio,
             **self._evaluation,
         )
+
+    @property
+    def _teacher(self) -> dict:
+        """What the teacher is, whoever trained it."""
+        return without_stamps(model_made_of(self.teacher_exp, MODEL))
 
     def tuning_job(self, arm: Arm, weight: float) -> Job:
         """Train for the short budget with one weight."""
@@ -78,7 +92,7 @@ class Workspace:
             directory=directory,
             model_dir=None,
             test_dir=None,
-            evaluation_inputs={},
+            evaluation_inputs=made_of(),
             **self._student(arm, TUNING_SEED, weight, directory, enh_args),
         )
 
@@ -107,57 +121,38 @@ class Workspace:
         """Those fields of a job that tell how a student is trained."""
         config = arm.student_config or self.experiment.student_config
         options = " ".join(filter(None, (enh_args, arm.enh_args, f"--seed {seed}")))
-        distillation: tuple[str, ...] = ()
-        inputs = {}
         if arm.distill_config:
             options += f" --distill_weight {weight:g}"
-            distillation = ("--distill_config", str(arm.distill_config))
-            distillation += ("--teacher_exp", str(self.teacher_exp))
-            inputs = self._teacher_files | {"distill_config": read_config(arm.distill_config)}
-        return {
-            "seed": seed,
-            "weight": weight,
-            "training": self._training(config, directory, options) + distillation,
-            "training_inputs": self._training_inputs(config, options) | inputs,
-        }
+        training = self._training(config, directory, options, arm.distill_config)
+        return {"seed": seed, "weight": weight, **training}
 
-    def _training(self, config: Path, exp_dir: Path, enh_args: str) -> tuple[str, ...]:
-        return (
-            ("--config", str(config), "--exp_dir", str(exp_dir), f"--enh_args={enh_args}")
-            + ("--train_dir", str(self.data_dir / "train"))
-            + ("--valid_dir", str(self.data_dir / "valid"))
-            + ("--stats_dir", str(self.stats_dir), "--inference_model", MODEL)
+    def _training(
+        self, config: Path, exp_dir: Path, enh_args: str, distill_config: Path | None = None
+    ) -> dict:
+        """Those fields of a job that tell what is trained, and of what."""
+        training = Training(
+            config=config,
+            exp_dir=exp_dir,
+            train_dir=str(self.data_dir / "train"),
+            valid_dir=str(self.data_dir / "valid"),
+            stats_dir=self.stats_dir,
+            inference_model=MODEL,
+            enh_args=enh_args,
+            distill_config=distill_config,
+            teacher_exp=self.teacher_exp if distill_config else None,
         )
-
-    def _training_inputs(self, config: Path, enh_args: str) -> dict:
-        return {"config": read_config(config), "enh_args": enh_args, **self._training_data}
+        made = training.made_of(data=self._data)
+        return {"training": tuple(training.arguments()), "training_inputs": without_stamps(made)}
 
     @cached_property
-    def _training_data(self) -> dict:
-        return {
-            f"{split} data": _digest_of_data(self.data_dir / split) for split in ("train", "valid")
-        }
+    def _data(self) -> dict[str, str]:
+        directories = (self.data_dir / "train", self.data_dir / "valid")
+        return data_digests(*directories, self.stats_dir)
 
     @cached_property
     def _evaluation(self) -> dict:
-        test_dir = self.data_dir / TEST_SET
-        inputs = {"test data": _digest_of_data(test_dir), "metrics": self.experiment.metrics}
-        return {"test_dir": test_dir, "evaluation_inputs": inputs}
-
-    @property
-    def _teacher_files(self) -> dict:
-        return {
-            f"teacher's {name}": _digest(self.teacher_exp / name) for name in ("config.yaml", MODEL)
-        }
-
-
-def _digest_of_data(directory: Path) -> str:
-    """Changes with the utterances, and with how ``metadata.csv`` says they were mixed."""
-    files = [directory / name for name in DATA_FILES]
-    if not files[0].is_file():
-        raise FileNotFoundError(f"{files[0]} is not there: run the recipe's stages 1 to 5 first")
-    return _digest(*(file for file in files if file.exists()))
-
-
-def _digest(*files: Path) -> str:
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+        test_dir, record = self.data_dir / TEST_SET, self.expdir / "test_data.json"
+        made = made_of(audio_of(read_data_dir(test_dir)), before=read_record(record))
+        write_record(record, made)
+        inputs = {"test data": content_digest(made), "metrics": self.experiment.metrics}
+        return {"test_dir": test_dir, "evaluation_inputs": made_of(options=inputs)}

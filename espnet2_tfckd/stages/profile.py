@@ -10,14 +10,17 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import ExitStack
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from espnet2_tfckd.cli import atomic_write, run_command
+from espnet2_tfckd.data.freshness import change
 
 if TYPE_CHECKING:
     from espnet2.bin.enh_inference import SeparateSpeech
 
+PROFILE = "profile.json"  # in the experiment directory
 MIXTURE_SECONDS = 4
 NUM_RUNS = 7
 
@@ -108,12 +111,33 @@ def profile(separate_speech: SeparateSpeech, sample_rate: int, num_channels: int
     }
 
 
-def write_profile(path: str | Path, separate_speech: SeparateSpeech, *args: int) -> dict:
-    """Measure a model as :func:`profile` does and write the result as JSON."""
-    measured = profile(separate_speech, *args)
+def profile_made_of(model: dict) -> dict:
+    """What a measurement is made of: the model, and the machine and the library that ran it.
+
+    Args:
+        model: What the model is made of, see :func:`espnet2_tfckd.data.freshness.made_of`.
+    """
+    code = {"pytorch": version("torch"), "processor": cpu_name()}
+    return {**model, "code": model["code"] | code}
+
+
+def write_profile(
+    path: str | Path, made: dict, separate_speech: SeparateSpeech, *args: int
+) -> dict:
+    """Measure a model as :func:`profile` does and write the result, and what it is made of."""
+    measured = profile(separate_speech, *args) | {"made_of": made}
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
     return measured
+
+
+def is_measured(path: str | Path, made: dict) -> bool:
+    """Whether the measurement in a file is made of this."""
+    try:
+        before = json.loads(Path(path).read_text(encoding="utf-8")).get("made_of")
+    except (OSError, ValueError, AttributeError):
+        return False
+    return isinstance(before, dict) and change(before, made) is None
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -131,11 +155,14 @@ def get_parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Run the measurement from the command line."""
     args = get_parser().parse_args()
-    from espnet2_tfckd.inference import load_separate_speech
+    from espnet2_tfckd.inference import load_separate_speech, model_made_of
 
     separate_speech = load_separate_speech(args.exp_dir, args.inference_model)
-    path = Path(args.exp_dir) / "profile.json"
-    print(json.dumps(write_profile(path, separate_speech, args.fs, args.num_channels), indent=1))
+    path = Path(args.exp_dir) / PROFILE
+    made = profile_made_of(model_made_of(args.exp_dir, args.inference_model))
+    measured = write_profile(path, made, separate_speech, args.fs, args.num_channels)
+    del measured["made_of"]
+    print(json.dumps(measured, indent=1))
     print(f"Profile: {path}")
 
 

@@ -3,116 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import os
 import re
 import shlex
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
 from espnet2_tfckd.cli import atomic_write, run_command
-from espnet2_tfckd.stages.collect_stats import SHAPE_FILES, read_shapes
-from espnet2_tfckd.stages.espnet import data_arguments, only_one, run_logged
-from espnet2_tfckd.training_log import Progress
+from espnet2_tfckd.data.freshness import RECORD, change, changes, read_record, write_record
+from espnet2_tfckd.training.process import LOCK, only_one, run_logged
+from espnet2_tfckd.training.settings import Training
+from espnet2_tfckd.training.statistics import SHAPE_FILES, read_shapes
+from espnet2_tfckd.training_log import Outcome, Progress
 
 FINISHED = "finished"  # this file in the training directory says so
-
-
-@dataclass(frozen=True)
-class Training:
-    """One training as its options describe it; fields are named after the options."""
-
-    config: Path
-    exp_dir: Path
-    train_dir: str
-    valid_dir: str
-    stats_dir: Path
-    audio_format: str
-    ngpu: int
-    distill_config: Path | None
-    teacher_exp: Path | None
-    inference_model: str
-    enh_args: str
-
-    @property
-    def output_dir(self) -> Path:
-        """What ESPnet writes to: the plain student is taken out of a distillation afterwards."""
-        return self.exp_dir / "distillation" if self.distill_config else self.exp_dir
-
-    @property
-    def teacher_files(self) -> tuple[Path, Path] | None:
-        """Configuration and checkpoint of the teacher."""
-        if self.teacher_exp is None:
-            return None
-        return self.teacher_exp / "config.yaml", self.teacher_exp / self.inference_model
-
-    def merged_config(self) -> dict:
-        """Contents of the YAML, with those of the distillation's added to it.
-
-        Raises:
-            FileNotFoundError: There is no such YAML.
-            ValueError: It is none.
-        """
-        merged: dict = {}
-        for path in filter(None, (self.config, self.distill_config)):
-            try:
-                contents = yaml.safe_load(path.read_text(encoding="utf-8"))
-            except yaml.YAMLError as error:
-                raise ValueError(f"{path} is not valid YAML: {error}") from error
-            if not isinstance(contents, dict):
-                raise ValueError(f"{path} holds no options, as in 'max_epoch: 10'")
-            merged |= contents
-        return merged
-
-    def settings(self) -> dict:
-        """Everything that the trained model depends on.
-
-        Raises:
-            FileNotFoundError: The teacher is not trained, or stage 4 or 5 has not been run.
-        """
-        settings = {**self.merged_config(), "enh_args": self.enh_args}
-        for split in ("train", "valid"):
-            settings[f"{split} data"] = _digest(self.stats_dir / split / SHAPE_FILES[0])
-        for path in self.teacher_files or ():
-            if not path.is_file():
-                raise FileNotFoundError(f"the teacher's {path} is not there: run stage 6 first")
-            settings[f"teacher's {path.name}"] = _digest(path)
-        noises = self.espnet_options(noise_scp=None).noise_scp or []
-        for path in map(Path, [noises] if isinstance(noises, str) else noises):
-            if not path.is_file():
-                raise FileNotFoundError(
-                    f"{path}, named as noise_scp, is not there: stage 4 with --remix_snr makes one"
-                )
-            settings[f"noises in {path}"] = _digest(path)
-        return settings
-
-    def espnet_options(self, **defaults: object) -> argparse.Namespace:
-        """Some of ESPnet's options with the values they will have, given ESPnet's defaults."""
-        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        for name, default in defaults.items():
-            parser.add_argument(f"--{name}", default=self.merged_config().get(name, default))
-        return parser.parse_known_args(shlex.split(self.enh_args))[0]
-
-    def espnet_command(self, config: Path) -> list[str]:
-        """Arguments of the interpreter that run ESPnet's trainer."""
-        program = "enh_kd_train" if self.distill_config else "enh_train"
-        command = ["-m", f"espnet2_tfckd.bin.{program}", "--config", str(config)]
-        command += data_arguments(self.train_dir, self.valid_dir, self.audio_format)
-        for split in ("train", "valid"):
-            for name in SHAPE_FILES:
-                command += [f"--{split}_shape_file", str(self.stats_dir / split / name)]
-        command += ["--resume", "true", "--output_dir", str(self.output_dir)]
-        command += ["--ngpu", str(self.ngpu)]
-        if self.ngpu > 1:
-            command += ["--multiprocessing_distributed", "true"]
-        if self.teacher_files:
-            teacher_config, teacher_model = map(str, self.teacher_files)
-            command += ["--teacher_config", teacher_config, "--teacher_model_file", teacher_model]
-        return command + shlex.split(self.enh_args)
 
 
 def train(training: Training) -> Path:
@@ -126,17 +32,23 @@ def train(training: Training) -> Path:
         ``config.yaml`` lies.
 
     Raises:
-        FileNotFoundError: A file that is needed is not there.
-        ValueError: A YAML is none, there is too little data for a batch, or ``exp_dir`` holds a
-            training with another configuration.
-        RuntimeError: ESPnet failed; the message names its log.
+        FileNotFoundError: If a file that is needed is not there.
+        ValueError: If a YAML cannot be used, there is too little data for a batch, or ``exp_dir``
+            holds a training that was made of something else.
+        RuntimeError: If ESPnet failed or the training diverged; the message names ESPnet's log.
     """
     _refuse_too_little_data(training)
-    settings = training.settings()
     with only_one(training.output_dir):
-        _refuse_other_settings(training, settings)
+        before = read_record(training.output_dir / RECORD)
+        now = training.made_of(before)
+        if _holds_a_training(training) and (reasons := changes(before, now)):
+            if not training.overwrite:
+                raise ValueError(_other_training(training, before, reasons))
+            print(f"{training.exp_dir}: overwritten, since {change(before, now)}")
+            _empty(training.exp_dir)
+        write_record(training.output_dir / RECORD, now)
         if not (training.output_dir / FINISHED).exists():
-            _run(training, settings)
+            _run(training)
         checkpoint = training.exp_dir / training.inference_model
         if training.distill_config and not checkpoint.exists():
             from espnet2_tfckd.checkpoint import export_student
@@ -150,43 +62,64 @@ def train(training: Training) -> Path:
     return checkpoint
 
 
-def _run(training: Training, settings: dict) -> None:
+def _run(training: Training) -> None:
     output_dir, exp_dir = training.output_dir, training.exp_dir
     with atomic_write(output_dir / "train.yaml") as temporary:
         merged = yaml.safe_dump(training.merged_config(), sort_keys=False)
         temporary.write_text(merged, encoding="utf-8")
-    with atomic_write(output_dir / "settings.json") as temporary:
-        temporary.write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
     with atomic_write(exp_dir / "run.sh") as temporary:
         temporary.write_text(_resume_script(training), encoding="utf-8")
         temporary.chmod(0o755)
     for path in exp_dir.glob("*.pth") if training.distill_config else ():
         path.unlink()  # of a student that was exported from an earlier training
-    progress = Progress(exp_dir.name)
-    command = training.espnet_command(output_dir / "train.yaml")
-    run_logged(command, exp_dir / "train.log", progress.read)
+    progress, outcome = Progress(exp_dir.name), Outcome()
+
+    def read(line: str) -> None:
+        progress.read(line)
+        outcome.read(line)
+
+    log = exp_dir / "train.log"
+    run_logged(training.espnet_command(output_dir / "train.yaml"), log, read)
+    if diverged := outcome.divergence():
+        raise RuntimeError(
+            f"{exp_dir}: {diverged}\n"
+            "Lower the learning rate (optim_conf), set grad_clip, or lower distill_weight in a "
+            "distillation, and see that the audio is sound; then train anew with --overwrite true. "
+            f"The log is {log}"
+        )
     (output_dir / FINISHED).touch()
 
 
-def _refuse_other_settings(training: Training, settings: dict) -> None:
-    record = training.output_dir / "settings.json"
-    results = [training.output_dir / name for name in ("checkpoint.pth", FINISHED)]
-    if not (record.exists() and any(path.exists() for path in results)):
-        return
-    before, now = json.loads(record.read_text(encoding="utf-8")), json.loads(json.dumps(settings))
-    changes = [
-        f"  {key}: {before.get(key)} -> {now.get(key)}"
-        for key in {**before, **now}
-        if before.get(key) != now.get(key)
-    ]
-    if changes:
-        sources = " with ".join(str(p) for p in (training.config, training.distill_config) if p)
-        raise ValueError(
-            f"{training.exp_dir} was trained with other settings ({record}) than {sources} "
-            "asks for:\n" + "\n".join(changes) + "\n"
-            f"Undo the change, or keep both: copy the YAML to a new name, which names the "
-            f"experiment, or use another --expdir. To train anew: rm -r {training.exp_dir}"
-        )
+def _holds_a_training(training: Training) -> bool:
+    """Whether there are weights that a training would go on from, or write over."""
+    folders = {training.output_dir, training.exp_dir}
+    return any(any(folder.glob("*.pth")) for folder in folders)
+
+
+def _other_training(training: Training, before: dict | None, reasons: list[str]) -> str:
+    if before is None:
+        reasons = ["no record of this version says what it was made of"]
+    finished = (training.output_dir / FINISHED).exists()
+    return "\n".join(
+        [
+            f"{training.exp_dir} holds {'a finished' if finished else 'an unfinished'} training, "
+            f"which is kept. It differs from what {training.config} asks for:",
+            *(f"  {reason}" for reason in reasons[:20]),
+            "Undo the change, or go on in one of two ways: train beside it with another --expdir; "
+            "or train over it, and lose it, with --overwrite true",
+        ]
+    )
+
+
+def _empty(folder: Path) -> None:
+    """Remove everything but the lock, which is held."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            _empty(path)
+            if not any(path.iterdir()):
+                path.rmdir()
+        elif path.name != LOCK:
+            path.unlink()
 
 
 def _refuse_too_little_data(training: Training) -> None:
@@ -219,9 +152,7 @@ def _refuse_too_little_data(training: Training) -> None:
 
 def _resume_script(training: Training) -> str:
     """A script that goes on with a training from wherever it is called."""
-    command = [sys.executable, "-m", "espnet2_tfckd.stages.train"]
-    for name, value in vars(training).items():
-        command += [f"--{name}={value}"] if value is not None else []
+    command = [sys.executable, "-m", "espnet2_tfckd.stages.train", *training.arguments()]
     recipe = shlex.quote(os.path.relpath(Path.cwd(), training.exp_dir))
     exported = {name: os.environ.get(name) for name in ("PYTHONPATH", "OMP_NUM_THREADS")}
     lines = [
@@ -232,10 +163,6 @@ def _resume_script(training: Training) -> str:
         f"exec {shlex.join(command)}",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -254,6 +181,9 @@ def get_parser() -> argparse.ArgumentParser:
         "--inference_model", default="valid.loss.best.pth", help="checkpoint of teacher and student"
     )
     parser.add_argument("--enh_args", default="", help='more of ESPnet\'s options: "--max_epoch 2"')
+    parser.add_argument(
+        "--overwrite", action="store_true", help="train over a training that was made of other data"
+    )
     return parser
 
 

@@ -1,6 +1,10 @@
 """Scoring a data set in parallel, resuming, failures, and the tables made of it."""
 
 import json
+import os
+import subprocess
+import sys
+from signal import SIGINT
 
 import numpy as np
 import pytest
@@ -8,14 +12,9 @@ import soundfile
 from scipy import stats
 
 from espnet2_tfckd.scoring import tables
+from espnet2_tfckd.scoring.journal import read_journal
 from espnet2_tfckd.scoring.metrics import PROTOCOLS, Protocol
-from espnet2_tfckd.scoring.parallel import (
-    JOURNAL,
-    System,
-    read_journal,
-    score_systems,
-    score_utterance,
-)
+from espnet2_tfckd.scoring.parallel import System, score_systems, score_utterance
 
 RATE = 16000
 PROTOCOL = ["PESQ", "SEG_SNR"]  # the two that import no heavy library
@@ -55,12 +54,12 @@ def test_parallel_scores_are_those_of_the_metrics(system, references, tmp_path):
             expected |= PROTOCOLS[name](*pair, RATE)
         assert record["scores"] == pytest.approx(expected)
         assert record["failed"] == {}
-    assert list(read_journal(system.score_dir / JOURNAL).values()) == records
+    assert list(read_journal(system.journal).values()) == records
 
 
 def test_rerun_keeps_finished_utterances_and_completes_the_rest(system, references):
     score_systems([system], references, ["SEG_SNR"], num_jobs=1)
-    journal = system.score_dir / JOURNAL
+    journal = system.journal
     lines = journal.read_text().splitlines()
     kept = json.loads(lines[0])
     kept["scores"]["seg_snr"] = 99.0  # to see that it is not computed again
@@ -79,6 +78,95 @@ def test_new_estimate_is_scored_again_and_new_metrics_are_added(system, referenc
     assert all("pesq_wb" in record["scores"] for record in after)
 
 
+def test_a_reference_replaced_by_another_of_the_same_size_and_date_is_scored_again(
+    system, references, tmp_path
+):
+    before = score_systems([system], references, ["SEG_SNR"], num_jobs=1)["student"]
+    path = tmp_path / "reference1.wav"
+    times = path.stat()
+    soundfile.write(path, soundfile.read(path)[0][::-1], RATE, "FLOAT")
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    after = score_systems([system], references, ["SEG_SNR"], num_jobs=1)["student"]
+    old, new = ([record["scores"]["seg_snr"] for record in records] for records in (before, after))
+    assert [a == b for a, b in zip(old, new, strict=True)] == [True, False, True]
+
+
+def test_another_revision_of_a_metric_is_computed_again_and_others_are_not(
+    system, references, monkeypatch
+):
+    score_systems([system], references, ["SEG_SNR", "SI_SDR"], num_jobs=1)
+    text = system.journal.read_text()
+    records = [json.loads(line) for line in text.splitlines()]
+    for record in records:
+        record["scores"] = {"seg_snr": 99.0, "si_sdr": 99.0}
+        record["code"]["SEG_SNR"] = "revision 0"
+    system.journal.write_text("".join(json.dumps(record) + "\n" for record in records))
+    after = score_systems([system], references, ["SEG_SNR", "SI_SDR"], num_jobs=1)["student"]
+    assert all(record["scores"]["si_sdr"] == 99.0 for record in after)
+    assert all(record["scores"]["seg_snr"] < 99.0 for record in after)
+
+
+@pytest.mark.parametrize("line", ["", "nonsense", "[]", "3", '{"id": "utt0"}', '{"id": '])
+def test_a_damaged_line_of_a_journal_is_scored_again(system, references, line):
+    expected = score_systems([system], references, ["SEG_SNR"], num_jobs=1)["student"]
+    lines = system.journal.read_text().splitlines()
+    system.journal.write_text("\n".join([line, *lines[1:]]) + "\n")
+    assert score_systems([system], references, ["SEG_SNR"], num_jobs=1)["student"] == expected
+
+
+@pytest.fixture
+def crashing(system, references, tmp_path):
+    """PESQ ends its process by a segmentation fault on the second of the utterances."""
+    rng = np.random.default_rng(0)
+    reference = rng.standard_normal(140 * RATE) * 0.1
+    for second in range(0, 140, 2):  # more pauses than PESQ has room for
+        reference[second * RATE : round((second + 1.3) * RATE)] = 0
+    for name, signal in (("reference", reference), ("estimate", 0.9 * reference)):
+        soundfile.write(tmp_path / f"{name}1.wav", signal, RATE)
+    return references
+
+
+@pytest.mark.parametrize("num_jobs", [1, 2])
+def test_a_metric_that_crashes_loses_its_own_score_alone(system, crashing, num_jobs):
+    protocols = ["SEG_SNR", "PESQ", "SI_SDR"]
+    records = score_systems([system], crashing, protocols, num_jobs)["student"]
+    assert [record["scores"]["pesq_wb"] is None for record in records] == [False, True, False]
+    assert records[1]["failed"] == {"pesq_wb": "PESQ crashed on it, or ran out of memory"}
+    assert all(record["scores"]["si_sdr"] is not None for record in records)
+    again = score_systems([system], crashing, protocols, num_jobs)["student"]
+    assert [record["scores"] for record in again] == [record["scores"] for record in records]
+
+
+def test_an_interrupt_ends_scoring_at_once(system, references, tmp_path):
+    """Workers are ended, though one is busy with what would take it an hour."""
+    script = tmp_path / "script.py"
+    script.write_text(SLOW_SCORING.format(system=system, references=references))
+    process = subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "started\n"  # by the metric, in a worker
+    process.send_signal(SIGINT)
+    process.wait(60)
+    assert process.stdout.read() == "interrupted\n"  # to its end: no worker holds it open
+
+
+SLOW_SCORING = """
+import sys, time
+from pathlib import PosixPath
+from espnet2_tfckd.scoring import metrics
+from espnet2_tfckd.scoring.parallel import System, score_systems
+
+def slow(reference, estimate, rate):
+    print("started", flush=True)
+    time.sleep(3600)
+
+metrics.PROTOCOLS["SEG_SNR"] = metrics.Protocol(slow, {{"seg_snr": "SegSNR"}})
+if __name__ == "__main__":
+    try:
+        score_systems([{system!r}], {references!r}, ["SEG_SNR"], num_jobs=1)
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+"""
+
+
 def test_utterance_without_a_score_is_kept_with_the_reason(system, references, tmp_path):
     soundfile.write(tmp_path / "estimate1.wav", np.zeros(12000), RATE)
     records = score_systems([system], references, PROTOCOL, num_jobs=1)["student"]
@@ -92,7 +180,7 @@ def test_value_that_is_not_finite_counts_as_no_score(references, monkeypatch, va
     protocol = Protocol(lambda *_: value, {"si_sdr": "SI-SDR"})
     monkeypatch.setitem(PROTOCOLS, "SI_SDR", protocol)
     path = references["utt0"]
-    source = {"reference": [path], "estimate": [path], "ref_channel": 0}
+    source = {"reference": path, "estimate": path, "ref_channel": 0}
     record = score_utterance("utt0", source, ["SI_SDR"])
     assert record["scores"] == {"si_sdr": None}
     assert record["failed"] == {"si_sdr": f"the value is {value}"}
@@ -114,7 +202,7 @@ def test_bad_estimate_is_named_and_the_others_are_kept(
     soundfile.write(tmp_path / "estimate1.wav", signal, rate, "FLOAT")
     with pytest.raises(ValueError, match=f"student: .*{message}"):
         score_systems([system], references, ["SEG_SNR"], num_jobs=1)
-    assert list(read_journal(system.score_dir / JOURNAL)) == ["utt0", "utt2"]
+    assert list(read_journal(system.journal)) == ["utt0", "utt2"]
 
 
 def test_missing_and_unknown_estimates_are_named(system, references, tmp_path):

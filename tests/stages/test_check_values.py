@@ -4,7 +4,7 @@ import argparse
 
 import pytest
 
-from espnet2_tfckd.scoring.parallel import JOURNAL
+from espnet2_tfckd.scoring.journal import JOURNAL
 from espnet2_tfckd.stages.check_values import Known, check_values, parse_known
 
 # the fixture's mixtures have 0 and 10 dB, and a little more from noise that resembles the speech

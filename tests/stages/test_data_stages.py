@@ -1,10 +1,14 @@
 """Stages 2 to 4: speed perturbation, format and filter, and what they refuse."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
+import soundfile
 
 from espnet2_tfckd.cli import run_command
-from espnet2_tfckd.datadir import read_audio, read_data_dir
+from espnet2_tfckd.datadir import read_audio, read_data_dir, write_data_dir
 from espnet2_tfckd.stages import filter as filter_stage
 from espnet2_tfckd.stages import format as format_stage
 from espnet2_tfckd.stages.filter import filter_data_dir
@@ -118,6 +122,50 @@ class TestFormat:
         format_data_dir(pairs_dir, tmp_path / "out", audio_format="flac")
         samples, _ = read_audio(read_data_dir(tmp_path / "out").mixture["bob-1"])
         np.testing.assert_allclose(samples, signals("bob-1")[0] * 0.5, atol=2**-14)
+
+    @pytest.mark.parametrize("kind", ["m", "r"])
+    def test_other_contents_of_the_same_size_and_date_are_noticed(
+        self, pairs_dir, tmp_path, capsys, kind
+    ):
+        format_data_dir(pairs_dir, tmp_path / "out", fs=8000)
+        path = pairs_dir / f"bob-1_{kind}.wav"
+        times = path.stat()
+        soundfile.write(path, read_audio(str(path))[0][::-1], RATE, "PCM_16")
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        assert path.stat().st_size == times.st_size
+        data = read_data_dir(tmp_path / "out")
+        before = {u: Path(entry).read_bytes() for u, entry in data.mixture.items()}
+        before |= {u + "_r": Path(entry).read_bytes() for u, entry in data.reference.items()}
+        format_data_dir(pairs_dir, tmp_path / "out", fs=8000)
+        name = {"m": "mixture", "r": "reference"}[kind]
+        assert f"anew, since bob-1 {name} was changed" in capsys.readouterr().out
+        after = {u: Path(entry).read_bytes() for u, entry in data.mixture.items()}
+        after |= {u + "_r": Path(entry).read_bytes() for u, entry in data.reference.items()}
+        changed = {"m": "bob-1", "r": "bob-1_r"}[kind]
+        assert [name for name in before if before[name] != after[name]] == [changed]
+
+    def test_what_somebody_removed_is_written_again(self, pairs_dir, tmp_path, capsys):
+        format_data_dir(pairs_dir, tmp_path / "out", fs=8000)
+        Path(read_data_dir(tmp_path / "out").reference["bob-1"]).unlink()
+        format_data_dir(pairs_dir, tmp_path / "out", fs=8000)
+        assert "what was written is gone" in capsys.readouterr().out
+        assert Path(read_data_dir(tmp_path / "out").reference["bob-1"]).is_file()
+
+    def test_audio_of_utterances_that_are_gone_is_removed(self, pairs_dir, tmp_path):
+        format_data_dir(pairs_dir, tmp_path / "out", fs=8000)
+        data = read_data_dir(pairs_dir)
+        write_data_dir(pairs_dir, data.subset(["ann-1", "bob-1"]))
+        format_data_dir(pairs_dir, tmp_path / "out", fs=8000)
+        left = sorted(p.stem for p in (tmp_path / "out" / "audio" / "mixture").iterdir())
+        assert left == ["ann-1", "bob-1"]
+
+    def test_a_folder_of_somebody_else_is_left_alone(self, pairs_dir, tmp_path):
+        own = tmp_path / "out" / "audio" / "holiday.wav"
+        own.parent.mkdir(parents=True)
+        own.write_bytes(b"a recording")
+        with pytest.raises(ValueError, match="holds files that this recipe did not write"):
+            format_data_dir(pairs_dir, tmp_path / "out", fs=8000)
+        assert own.read_bytes() == b"a recording"
 
     @pytest.mark.parametrize(
         ("audio_format", "loader"),

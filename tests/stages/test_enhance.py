@@ -1,5 +1,6 @@
 """Enhancement: faithful output, resuming, and bad models and mixtures named in errors."""
 
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -77,11 +78,48 @@ def test_rerun_makes_only_what_is_missing(inference, data_dir, output_dir):
     assert [utt for utt in before if after[utt] != before[utt]] == ["spk-utt1"]
 
 
-def test_new_mixture_is_enhanced_again(inference, data_dir, output_dir):
+def test_another_mixture_is_enhanced_again_however_old_it_is(inference, data_dir, output_dir):
     before = modified(enhance(inference, data_dir, output_dir, num_jobs=1))
-    Path(read_data_dir(data_dir).mixture["spk-utt2"]).touch()
+    path = Path(read_data_dir(data_dir).mixture["spk-utt2"])
+    samples, rate = soundfile.read(path)
+    other = path.with_name("other.wav")
+    soundfile.write(other, samples[::-1], rate, soundfile.info(path).subtype)
+    os.utime(other, (0, 0))
+    other.replace(path)
     after = modified(enhance(inference, data_dir, output_dir, num_jobs=1))
     assert [utt for utt in before if after[utt] != before[utt]] == ["spk-utt2"]
+
+
+def test_a_touched_mixture_is_not_enhanced_again(inference, data_dir, output_dir):
+    before = modified(enhance(inference, data_dir, output_dir, num_jobs=1))
+    Path(read_data_dir(data_dir).mixture["spk-utt2"]).touch()
+    assert modified(enhance(inference, data_dir, output_dir, num_jobs=1)) == before
+
+
+def test_audio_of_others_is_not_overwritten(inference, data_dir, output_dir):
+    (output_dir / "wavs").mkdir(parents=True)
+    own = output_dir / "wavs" / "spk-utt1.wav"
+    own.write_bytes(b"a recording")
+    with pytest.raises(ValueError, match="holds audio that this stage did not write"):
+        enhance(inference, data_dir, output_dir, num_jobs=1)
+    assert own.read_bytes() == b"a recording"
+
+
+def test_costs_are_measured_once_and_again_for_another_model(
+    inference, tiny_model, data_dir, output_dir, monkeypatch
+):
+    profile = tiny_model / "profile.json"
+    enhance(inference, data_dir, output_dir, num_jobs=1)
+    first = profile.stat().st_mtime_ns
+    Path("unrelated").touch()
+    enhance(inference, data_dir, output_dir, num_jobs=1)
+    assert profile.stat().st_mtime_ns == first
+    change_weights(tiny_model, lambda weights: {k: v * 0.5 for k, v in weights.items()})
+    enhance(inference, data_dir, output_dir, num_jobs=1)
+    second = profile.stat().st_mtime_ns
+    monkeypatch.setattr("espnet2_tfckd.stages.profile.cpu_name", lambda: "another processor")
+    enhance(inference, data_dir, output_dir, num_jobs=1)
+    assert first < second < profile.stat().st_mtime_ns
 
 
 def test_new_checkpoint_enhances_everything_again(inference, tiny_model, data_dir, output_dir):

@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from espnet2_tfckd.datadir import DataDir, write_data_dir
+from espnet2_tfckd.data.freshness import RECORD, write_record
+from espnet2_tfckd.datadir import DataDir, read_data_dir, write_data_dir
 from espnet2_tfckd.stages import experiment, experiment_runner
+from espnet2_tfckd.training.statistics import audio_made_of
 from tests.stages.experiments import CONTENTS, LINE, STAGE, write_configs
 
 
@@ -25,6 +27,9 @@ def recipe(tmp_path, monkeypatch):
         data = DataDir(utterances, utterances, dict.fromkeys(utterances, "s"))
         data.metadata = {utterance: {"seconds": "20"} for utterance in utterances}
         write_data_dir(f"dump/raw/{split}", data)
+    for number in range(3):
+        Path(f"{number}.wav").write_text(f"audio {number}")
+    write_statistics()
     Path("stage.py").write_text(f"LINE = {LINE!r}\n{STAGE}")
 
     def start(command, log):
@@ -52,6 +57,17 @@ def finished(recipe, finished_experiment):
         shutil.copytree(recipe, finished_experiment)
     shutil.copytree(finished_experiment, recipe, dirs_exist_ok=True, symlinks=True)
     return recipe
+
+
+def write_statistics():
+    """As stage 5 leaves them, of the present audio."""
+    data = {split: read_data_dir(f"dump/raw/{split}") for split in ("train", "valid")}
+    write_record(f"exp/enh_stats_16k/{RECORD}", audio_made_of(data, None))
+
+
+def remove_jobs():
+    shutil.rmtree("exp")
+    write_statistics()
 
 
 def run(*options):
@@ -89,13 +105,13 @@ class TestWholeExperiment:
         commands = Path("commands.txt").read_text().splitlines()
         by_run = {c.split()[1]: c for c in commands if c.startswith("train")}
         for name, options in {
-            "ours/seed2": "--enh_args=--max_epoch 2 --seed 2 --distill_weight 3 ",
-            "part/seed1": "--enh_args=--max_epoch 2 --seed 1 --distill_weight 3 ",
-            "rival/seed1": "--enh_args=--max_epoch 2 --x y --seed 1 --distill_weight 1 ",
-            "tuning/ours/weight9": "--enh_args=--max_epoch 1 --seed 1 --distill_weight 9 ",
-            "none/seed2": "--enh_args=--max_epoch 2 --seed 2 ",
+            "ours/seed2": "--enh_args=--max_epoch 2 --seed 2 --distill_weight 3",
+            "part/seed1": "--enh_args=--max_epoch 2 --seed 1 --distill_weight 3",
+            "rival/seed1": "--enh_args=--max_epoch 2 --x y --seed 1 --distill_weight 1",
+            "tuning/ours/weight9": "--enh_args=--max_epoch 1 --seed 1 --distill_weight 9",
+            "none/seed2": "--enh_args=--max_epoch 2 --seed 2",
         }.items():
-            assert options in by_run[f"exp/{name}"]
+            assert by_run[f"exp/{name}"].endswith(options)
         assert "distill" not in by_run["exp/none/seed1"]
         assert "--teacher_exp exp/enh_teacher" in by_run["exp/rival/seed1"]
 
@@ -142,15 +158,15 @@ class TestWholeExperiment:
             (teacher / name).write_text("x")
         _, commands = run("--teacher_exp", "mine", "--arms", "rival")
         trained = [command for command in commands if command.startswith("train")]
-        assert len(trained) == 1 and "--teacher_exp mine" in trained[0]
+        assert len(trained) == 1 and "--teacher_exp=mine" in trained[0]
 
     def test_an_arm_may_train_another_network_than_the_student(self, recipe):
         arms = {**CONTENTS["arms"], "other": {"student_config": "conf/teacher.yaml", "seeds": [1]}}
         write_configs({**CONTENTS, "arms": arms})
         _, commands = run("--arms", "none other", "--seeds", "1")
-        configs = {c.split()[1]: c.split()[3] for c in commands if c.startswith("train")}
-        assert configs["exp/none/seed1"] == "conf/student.yaml"
-        assert configs["exp/other/seed1"] == "conf/teacher.yaml"
+        configs = {c.split()[1]: c.split()[2] for c in commands if c.startswith("train")}
+        assert configs["exp/none/seed1"] == "--config=conf/student.yaml"
+        assert configs["exp/other/seed1"] == "--config=conf/teacher.yaml"
 
     def test_several_jobs_at_a_time_give_the_same_results(self, finished):
         def without_costs():
@@ -158,7 +174,7 @@ class TestWholeExperiment:
             return [{k: v for k, v in row.items() if k not in costs} for row in results()]
 
         alone = without_costs()
-        shutil.rmtree("exp")
+        remove_jobs()
         run("--nj", "3")
         assert without_costs() == alone
 
@@ -203,9 +219,24 @@ class TestPiecesAndReruns:
         status, commands = run()
         assert status == 0
         assert {command.split()[1] for command in commands} == {"exp/rival/seed1"}
-        assert "rival, seed 1 (weight 1): redone, since this has changed: distill_config" in (
+        assert "rival, seed 1 (weight 1): redone, since distiller was x, is y" in (
             capsys.readouterr().out
         )
+
+    def test_other_audio_of_the_same_ids_redoes_everything(self, finished):
+        Path("1.wav").write_text("Audio 1")
+        with pytest.raises(ValueError, match="of other audio .*run stage 5 again"):
+            run()
+        write_statistics()
+        status, commands = run()
+        assert status == 0
+        assert {c.split()[1] for c in commands if c.startswith("train")} >= {
+            "exp/none/seed1",
+            "exp/none/seed2",
+            "exp/ours/seed1",
+            "exp/rival/seed1",
+            "exp/enh_teacher",
+        }
 
     def test_another_teacher_redoes_every_distillation(self, finished):
         Path("exp/enh_teacher/valid.loss.best.pth").write_text("other weights")
@@ -222,13 +253,13 @@ class TestPiecesAndReruns:
             ]
 
         before = without_rounding()
-        shutil.rmtree("exp")
+        remove_jobs()
         assert run("--take_over") == (0, [])
         assert "taken over from results: 12 jobs" in capsys.readouterr().out
         assert results() == before
 
     def test_only_what_has_the_present_inputs_is_taken_over(self, finished):
-        shutil.rmtree("exp")
+        remove_jobs()
         Path("conf/rival.yaml").write_text("distiller: y\ndistill_weight: 1.0\n")
         _, commands = run("--take_over")
         assert {command.split()[1] for command in commands} == {"exp/rival/seed1"}
@@ -236,7 +267,7 @@ class TestPiecesAndReruns:
     def test_results_without_the_scores_of_all_utterances_are_refused(self, finished):
         path = Path("results/utterances.csv")
         path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
-        shutil.rmtree("exp")
+        remove_jobs()
         with pytest.raises(ValueError, match="utterances.csv has 2 of the 3 utterances of rival"):
             run("--take_over")
 

@@ -1,6 +1,8 @@
 """Stages 5 to 7 without ESPnet's trainer: what is refused, merged, shown and left behind."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,9 +11,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from espnet2_tfckd.stages.collect_stats import read_shapes
-from espnet2_tfckd.stages.espnet import data_arguments, only_one, run_logged
-from espnet2_tfckd.stages.train import Training, train
+from espnet2_tfckd.data.freshness import RECORD, write_record
+from espnet2_tfckd.datadir import DataDir, read_data_dir, write_data_dir
+from espnet2_tfckd.stages.train import train
+from espnet2_tfckd.training.process import data_arguments, only_one, run_logged
+from espnet2_tfckd.training.settings import Training
+from espnet2_tfckd.training.statistics import audio_made_of, read_shapes
 
 CHUNKED = {"iterator_type": "chunk", "chunk_length": 1000, "batch_size": 2, "max_epoch": 5}
 
@@ -22,13 +27,16 @@ def training(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("student.yaml").write_text(yaml.safe_dump(CHUNKED))
     for split in ("train", "valid"):
-        data, stats = Path("dump", split), Path("stats", split)
-        data.mkdir(parents=True)
+        stats = Path("stats", split)
         stats.mkdir(parents=True)
-        for name in ("wav.scp", "spk1.scp"):
-            (data / name).write_text("".join(f"u{i} u{i}.wav\n" for i in range(4)))
         for name in ("speech_mix_shape", "speech_ref1_shape"):
             (stats / name).write_text("".join(f"u{i} 2000\n" for i in range(4)))
+        audio = {f"u{i}": f"u{i}.wav" for i in range(4)}
+        write_data_dir(Path("dump", split), DataDir(audio, audio, dict.fromkeys(audio, "u")))
+    for i in range(4):
+        Path(f"u{i}.wav").write_text(f"audio {i}")
+    data = {split: read_data_dir(Path("dump", split)) for split in ("train", "valid")}
+    write_record(Path("stats", RECORD), audio_made_of(data, None))
     return Training(
         config=Path("student.yaml"),
         exp_dir=Path("exp/enh_student"),
@@ -88,27 +96,86 @@ class TestTraining:
         train(training)
         assert len(trainer) == 2
 
-    @pytest.mark.parametrize("change", ["yaml", "enh_args", "data"])
-    def test_other_settings_are_refused_and_both_are_shown(self, training, trainer, change):
+    @pytest.mark.parametrize("change", ["yaml", "enh_args", "data", "ranks"])
+    @pytest.mark.parametrize("overwrite", [False, True])
+    def test_a_training_made_of_something_else_is_kept_and_named_or_overwritten(
+        self, training, trainer, change, overwrite
+    ):
         train(training)
+        Path("exp/enh_student/notes.txt").write_text("of the user")
         if change == "yaml":
             Path("student.yaml").write_text(yaml.safe_dump({**CHUNKED, "max_epoch": 9}))
-            expected = "max_epoch: 5 -> 9"
+            expected = "max_epoch was 5, is 9"
         elif change == "enh_args":
             training = replace(training, enh_args="--max_epoch 9")
-            expected = "enh_args:  -> --max_epoch 9"
+            expected = "enh_args was , is --max_epoch 9"
+        elif change == "ranks":
+            training = replace(training, ngpu=2)
+            expected = "ranks was 1, is 2"
         else:
-            Path("stats/train/speech_mix_shape").write_text("u0 9000\n")
-            expected = "train data: "
-        with pytest.raises(ValueError, match="rm -r exp/enh_student") as error:
+            change_contents_of("u2.wav")
+            expected = "train data changed"
+        if overwrite:
+            train(replace(training, overwrite=True))
+            assert len(trainer) == 2 and not Path("exp/enh_student/notes.txt").exists()
+            train(training)  # and is up to date then
+            assert len(trainer) == 2
+            return
+        with pytest.raises(ValueError, match="exp/enh_student holds a finished training") as error:
             train(training)
-        assert expected in str(error.value)
-        assert "student.yaml" in str(error.value) and "settings.json" in str(error.value)
+        assert expected in str(error.value) and "student.yaml" in str(error.value)
+        assert "--expdir" in str(error.value) and "--overwrite true" in str(error.value)
+        assert len(trainer) == 1 and Path("exp/enh_student/notes.txt").exists()
+
+    def test_audio_that_was_moved_or_touched_is_the_same(self, training, trainer):
+        train(training)
+        Path("u1.wav").rename("elsewhere.wav")
+        shutil.copy("elsewhere.wav", "u1.wav")
+        os.utime("u2.wav", (0, 0))
+        train(training)
         assert len(trainer) == 1
+
+    def test_audio_that_changed_after_stage_5_is_refused(self, training, trainer):
+        Path("u1.wav").write_text("Audio 1")
+        with pytest.raises(ValueError, match="train u1 mixture.*run stage 5 again"):
+            train(training)
+
+    @pytest.mark.parametrize("name", ["valid.loss.best.pth", "checkpoint.pth", "3epoch.pth"])
+    def test_weights_of_unknown_origin_are_not_gone_on_from(self, training, trainer, name):
+        training.exp_dir.mkdir(parents=True)
+        (training.exp_dir / name).write_text("of the user")
+        with pytest.raises(ValueError, match="no record .* says what it was made of"):
+            train(training)
+        assert (training.exp_dir / name).read_text() == "of the user"
+
+    @pytest.mark.parametrize(
+        ("losses", "last_line"),
+        [
+            (("nan", "nan"), "The gradients at all steps are invalid in this epoch. Something"),
+            ((4.0, "inf"), "The training was finished at 2 epochs"),
+            (("nan", 4.0), "The training was finished at 2 epochs"),
+        ],
+    )
+    def test_a_training_that_diverged_is_not_finished(
+        self, training, trainer, monkeypatch, losses, last_line
+    ):
+        epoch = "{}epoch results: [train] loss={}, train_time=1, total_count=5, [valid] loss={}"
+
+        def diverge(command, log, on_line):
+            on_line(epoch.format(1, 4.5, -2.25))
+            on_line(epoch.format(2, *losses))
+            on_line(last_line)
+            (training.output_dir / "checkpoint.pth").touch()
+
+        monkeypatch.setattr("espnet2_tfckd.stages.train.run_logged", diverge)
+        with pytest.raises(RuntimeError, match="diverged in epoch 2") as error:
+            train(training)
+        assert "epoch 1: 4.5, -2.25" in str(error.value) and "--overwrite true" in str(error.value)
+        assert not (training.output_dir / "finished").exists()
 
     def test_settings_may_change_as_long_as_nothing_is_trained(self, training, trainer):
         train(training)
-        for name in ("checkpoint.pth", "finished"):
+        for name in ("checkpoint.pth", "valid.loss.best.pth", "finished"):
             Path("exp/enh_student", name).unlink()
         train(replace(training, enh_args="--max_epoch 9"))
         assert len(trainer) == 2
@@ -138,7 +205,16 @@ class TestTraining:
         Path("noise.scp").write_text("u0 u0.wav\n")
         train(remixed)
         Path("noise.scp").write_text("u1 u1.wav\n")
-        with pytest.raises(ValueError, match="noises in noise.scp"):
+        with pytest.raises(ValueError, match="noise.scp u1 was added"):
+            train(remixed)
+
+    def test_a_noise_that_changes_is_noticed(self, training, trainer):
+        Path("noise.scp").write_text("hum hum.wav\n")
+        Path("hum.wav").write_text("hum")
+        remixed = replace(training, enh_args="--preprocessor enh --noise_scp noise.scp")
+        train(remixed)
+        Path("hum.wav").write_text("ham")
+        with pytest.raises(ValueError, match="noise.scp hum was changed"):
             train(remixed)
 
     def test_the_resume_script_runs_the_same_training_from_anywhere(self, training, trainer):
@@ -280,5 +356,12 @@ class TestCommandLine:
 
 def test_the_settings_are_kept_to_be_read(training, trainer):
     train(training)
-    settings = json.loads(Path("exp/enh_student/settings.json").read_text())
-    assert settings["max_epoch"] == 5 and settings["enh_args"] == ""
+    options = json.loads(Path("exp/enh_student", RECORD).read_text())["options"]
+    assert options["max_epoch"] == 5 and options["enh_args"] == ""
+
+
+def change_contents_of(file):
+    """As stages 1 to 5 do with other data of the same ids and lengths."""
+    Path(file).write_text(Path(file).read_text().upper())
+    data = {split: read_data_dir(Path("dump", split)) for split in ("train", "valid")}
+    write_record(Path("stats", RECORD), audio_made_of(data, None))

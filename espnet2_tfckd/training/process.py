@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 POLL_SECONDS = 0.3
+LOCK = ".lock"  # this file in a directory is locked while a process works there
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl
 
 
@@ -63,7 +64,7 @@ def run_logged(command: list[str], log: Path, on_line: Callable[[str], None]) ->
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             env=environment,
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            preexec_fn=end_with_parent if sys.platform == "linux" else None,
         )
         start = stream.tell()
     try:
@@ -88,7 +89,7 @@ def only_one(directory: Path) -> Iterator[None]:
         RuntimeError: Another process holds it.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / ".lock", "w") as lock:
+    with open(directory / LOCK, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -98,7 +99,8 @@ def only_one(directory: Path) -> Iterator[None]:
         yield
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
+    """Let a child that is about to be executed be killed when this process ends (Linux)."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

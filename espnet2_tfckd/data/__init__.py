@@ -1,0 +1,1 @@
+"""Data directories, audio in and out, and what results were made of."""

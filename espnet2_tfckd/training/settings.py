@@ -1,0 +1,133 @@
+"""One training as its options describe it: what it is made of, and ESPnet's command for it."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from espnet2_tfckd.data.freshness import made_of
+from espnet2_tfckd.datadir import file_of
+from espnet2_tfckd.distiller import REVISIONS
+from espnet2_tfckd.scoring.audio import read_scp
+from espnet2_tfckd.training.process import data_arguments
+from espnet2_tfckd.training.statistics import SHAPE_FILES, data_digests
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training as its options describe it; fields are named after the options."""
+
+    config: Path
+    exp_dir: Path
+    train_dir: str
+    valid_dir: str
+    stats_dir: Path
+    inference_model: str
+    audio_format: str = "wav"
+    ngpu: int = 0
+    distill_config: Path | None = None
+    teacher_exp: Path | None = None
+    enh_args: str = ""
+    overwrite: bool = False
+
+    def arguments(self) -> list[str]:
+        """The command line of :mod:`espnet2_tfckd.stages.train` that asks for this training."""
+        values = {name: value for name, value in vars(self).items() if name != "overwrite"}
+        return [f"--{name}={value}" for name, value in values.items() if value is not None]
+
+    @property
+    def output_dir(self) -> Path:
+        """What ESPnet writes to: the plain student is taken out of a distillation afterwards."""
+        return self.exp_dir / "distillation" if self.distill_config else self.exp_dir
+
+    @property
+    def teacher_files(self) -> tuple[Path, Path] | None:
+        """Configuration and checkpoint of the teacher."""
+        if self.teacher_exp is None:
+            return None
+        return self.teacher_exp / "config.yaml", self.teacher_exp / self.inference_model
+
+    def merged_config(self) -> dict:
+        """Contents of the YAML, with those of the distillation's added to it.
+
+        Raises:
+            FileNotFoundError: There is no such YAML.
+            ValueError: If it is not valid YAML, or holds no options.
+        """
+        merged: dict = {}
+        for path in filter(None, (self.config, self.distill_config)):
+            try:
+                contents = yaml.safe_load(path.read_text(encoding="utf-8"))
+            except yaml.YAMLError as error:
+                raise ValueError(f"{path} is not valid YAML: {error}") from error
+            if not isinstance(contents, dict):
+                raise ValueError(f"{path} holds no options, as in 'max_epoch: 10'")
+            merged |= contents
+        return merged
+
+    def made_of(self, before: dict | None = None, data: dict[str, str] | None = None) -> dict:
+        """Everything that the trained model depends on.
+
+        Args:
+            before: See :func:`espnet2_tfckd.data.freshness.made_of`.
+            data: Digests of training and validation set, where they are known already.
+
+        Raises:
+            FileNotFoundError: If the teacher is not trained, or stage 4 or 5 has not been run.
+            ValueError: If the audio is not that of stage 5.
+        """
+        options = {**self.merged_config(), "enh_args": self.enh_args, "ranks": max(1, self.ngpu)}
+        data = data or data_digests(self.train_dir, self.valid_dir, self.stats_dir)
+        code = {}
+        if self.distill_config:
+            scheme = self.espnet_options(distiller=None).distiller
+            code["revision of the scheme"] = REVISIONS.get(scheme, 1)
+        files = {}
+        for path in self.teacher_files or ():
+            if not path.is_file():
+                raise FileNotFoundError(f"the teacher's {path} is not there: run stage 6 first")
+            files[f"teacher's {path.name}"] = path
+        for scp in self._signals_to_mix():
+            files |= {f"{scp.name} {key}": file_of(entry) for key, entry in read_scp(scp).items()}
+        return made_of(files, options | data, code, before)
+
+    def _signals_to_mix(self) -> list[Path]:
+        """Lists of noises and room responses that ESPnet's preprocessor mixes in."""
+        options = self.espnet_options(noise_scp=None, rir_scp=None)
+        lists = []
+        for name, value in vars(options).items():
+            for path in map(Path, [value] if isinstance(value, str) else value or []):
+                if not path.is_file():
+                    raise FileNotFoundError(
+                        f"{path}, named as {name}, is not there: stage 4 with --remix_snr makes one"
+                    )
+                lists.append(path)
+        return lists
+
+    def espnet_options(self, **defaults: object) -> argparse.Namespace:
+        """Some of ESPnet's options with the values they will have, given ESPnet's defaults."""
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        for name, default in defaults.items():
+            parser.add_argument(f"--{name}", default=self.merged_config().get(name, default))
+        return parser.parse_known_args(shlex.split(self.enh_args))[0]
+
+    def espnet_command(self, config: Path) -> list[str]:
+        """Arguments of the interpreter that run ESPnet's trainer."""
+        program = "enh_kd_train" if self.distill_config else "enh_train"
+        command = ["-m", f"espnet2_tfckd.bin.{program}", "--config", str(config)]
+        command += data_arguments(self.train_dir, self.valid_dir, self.audio_format)
+        for split in ("train", "valid"):
+            for name in SHAPE_FILES:
+                command += [f"--{split}_shape_file", str(self.stats_dir / split / name)]
+        command += ["--resume", "true", "--output_dir", str(self.output_dir)]
+        command += ["--ngpu", str(self.ngpu)]
+        if self.ngpu > 1:
+            command += ["--multiprocessing_distributed", "true"]
+        if self.teacher_files:
+            teacher_config, teacher_model = map(str, self.teacher_files)
+            command += ["--teacher_config", teacher_config, "--teacher_model_file", teacher_model]
+        return command + shlex.split(self.enh_args)
