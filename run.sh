@@ -7,25 +7,33 @@ cd "$(dirname "$0")"
 corpus=mini
 help=false
 arguments=()
+# of options that name a file or folder
+path_option='^--.*[_-](dir|exp|config|tag|scp|list)$|^--(asr|download)[_-]model$'
+
+# from_here PATH: relative to where the command is typed, if it is there; else to the recipe
+from_here() { if [ -n "$1" ] && [ -e "$caller/$1" ]; then echo "$caller/$1"; else echo "$1"; fi; }
+
 while [ $# -gt 0 ]; do
-    case $1 in
-        --help | -h) help=true ;;
-        --corpus=*) corpus=${1#*=} ;;
-        --corpus) corpus=${2:-} && shift ;;
-        --*[_-]dir | --*[_-]exp | --*[_-]config | --*[_-]tag | --*[_-]scp | --*[_-]list | --asr[_-]model)
-            # relative to where the command is typed, if it is there; else to the recipe
-            arguments+=("$1")
-            if [ $# -gt 1 ]; then
-                [ -n "$2" ] && [ -e "$caller/$2" ] && arguments+=("$caller/$2") || arguments+=("$2")
-                shift
-            fi ;;
-        *) arguments+=("$1") ;;
-    esac
+    name=${1%%=*}
+    if [[ $1 =~ ^(--help|-h)$ ]]; then
+        help=true
+    elif [ "$name" = --corpus ]; then
+        [ "$1" = --corpus ] || set -- "$name" "${1#*=}" "${@:2}"
+        corpus=${2:-}
+        [ $# -lt 2 ] || shift
+    elif [[ $name =~ $path_option && $1 = *=* ]]; then
+        arguments+=("$name=$(from_here "${1#*=}")")
+    elif [[ $name =~ $path_option && $# -gt 1 ]]; then
+        arguments+=("$1" "$(from_here "$2")")
+        shift
+    else
+        arguments+=("$1")
+    fi
     shift
 done
 
 recipe=egs2/$corpus/enh1
-if [ ! -x "$recipe/run.sh" ]; then
+if [ -z "$corpus" ] || [ ! -x "$recipe/run.sh" ]; then
     echo "run.sh: no corpus '$corpus'; there are: $(cd egs2 && echo *)" >&2
     exit 2
 fi

@@ -64,13 +64,14 @@ if [ -n "$download_model" ]; then
 fi
 
 # --- running stages
+stages_run=0
 current=
 log=
 finish() {
-    local status=$? what="failed (status $?)" remedy="Mend what is named above, then go on"
+    local status=$? what="failed (status $?)" remedy="Fix what is named above, then go on"
     [ $status -lt 128 ] || what="was interrupted" remedy="Go on"
     [ $status -eq 0 ] || [ -z "$current" ] || printf '%s\n' "" \
-        "Stage $current $what; its log: $PWD/$log" \
+        "Stage $current $what; its log: $(realpath "$log")" \
         "$remedy with the same command and --stage ${current%% *}" >&2
 }
 trap finish EXIT
@@ -83,6 +84,7 @@ is_wanted() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ] && [ "$2" = fa
 run_stage() {
     is_wanted "$1" "$2" || return 0
     current="$1 ($4)" log=$expdir/log/stage$1.log
+    stages_run=$((stages_run + 1))
     mkdir -p "$expdir/log"
     printf '\n=== Stage %s: %s\n' "$1" "$4"
     "$3" 2>&1 | tee "$log"
@@ -148,8 +150,10 @@ data_options=(--train_dir "$data_feats/$train_set_used" --valid_dir "$data_feats
 collect_stats() { stage_module collect_stats "${data_options[@]}"; }
 
 train() {
+    local options=()
+    [ "$overwrite" = false ] || options=(--overwrite)
     stage_module train "${data_options[@]}" --ngpu "$ngpu" --inference_model "$inference_model" \
-        --enh_args="$enh_args" "$@"
+        --enh_args="$enh_args" "${options[@]}" "$@"
 }
 
 # fetch TAG DIR: lay a published model out as if it had been trained here.
@@ -268,6 +272,18 @@ export_onnx() {
     fi
 }
 
+# Before any work is done: the GPUs that stages 6, 7, 8 and 10 will need.
+check_gpus() {
+    local found
+    found=$(python -c 'import torch; print(torch.cuda.device_count())')
+    [ "$ngpu" -le "$found" ] || option_error "--ngpu $ngpu, but torch finds $found GPUs: give fewer; \
+--ngpu 0 computes on the CPU, where networks of the paper's size take days"
+}
+
+if [ "$ngpu" -gt 0 ] && { is_wanted 6 "$skip_train" || is_wanted 7 "$skip_train" ||
+    is_wanted 8 "$skip_eval"; }; then
+    check_gpus
+fi
 echo "Recipe: $PWD (paths below are relative to it)"
 use_cores "$nj"
 run_stage 1 "$skip_data_prep" prepare_data "data preparation"
@@ -295,4 +311,7 @@ if [ -z "$download_model" ]; then
         run_stage 13 false publish "publishing of the distilled student"
     fi
 fi
+[ "$stages_run" -gt 0 ] || option_error "no stage from $stage to $stop_stage runs with these options \
+(2 needs --speed_perturb_factors, 10 --asr_model, 13 --hf_repo; 11 to 13 are left out with \
+--download_model)"
 printf '\nDone in %d min %d s.\n' $((SECONDS / 60)) $((SECONDS % 60))

@@ -47,6 +47,7 @@ distill_config=         distillation
 teacher_exp=            trained teacher to use instead of stage 6
 teacher_model_tag=      published teacher instead: id on the hub or packed .zip
 download_model=         published model to score instead of training one: id on the hub or .zip
+overwrite=false         train over a training of the same name that was made of other data or options
 train_baseline=true     also train the student without a teacher
 enh_args=               more ESPnet options for every training: '--max_epoch 2'
 inference_model=valid.loss.best.pth  checkpoint to use of each model
@@ -60,6 +61,10 @@ publish=false           upload in stage 13"
 
 # check_options: refuse values that do not go together.
 check_options() {
+    local last
+    last=$(sed -n 's/^ *\([0-9]*\)  .*/\1/p' <<<"$stages" | tail -n 1)
+    [ "$stage" -ge 1 ] && [ "$stage" -le "$last" ] ||
+        option_error "--stage $stage: there are stages 1 to $last"
     [ "$stage" -le "$stop_stage" ] || option_error "--stage $stage is beyond --stop_stage $stop_stage"
     [ "$nj" -ge 1 ] && [ "$inference_nj" -ge 1 ] || option_error "--nj and --inference_nj start at 1"
     [ -z "$teacher_exp" ] || [ -z "$teacher_model_tag" ] ||

@@ -52,6 +52,7 @@ parse_options() {
             *)
                 [[ $value =~ ^[0-9]+$ ]] ||
                     option_error "--$name takes a whole number, not '$value'"
+                value=$((10#$value)) # 08 is 8
                 ;;
         esac
         printf -v "$name" %s "$value"

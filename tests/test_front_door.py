@@ -70,10 +70,70 @@ def test_mixing_anew_takes_two_numbers_and_no_rooms(repository, options, message
     assert message in done.stderr
 
 
-def test_an_unknown_corpus_is_named_with_those_there_are(repository):
-    done = front_door(repository, "--corpus", "maxi")
+@pytest.mark.parametrize("corpus", [["--corpus", "maxi"], ["--corpus=maxi"]])
+def test_an_unknown_corpus_is_named_with_those_there_are(repository, corpus):
+    done = front_door(repository, *corpus)
     assert done.returncode == 2
     assert "no corpus 'maxi'; there are: custom mini" in done.stderr
+
+
+@pytest.mark.parametrize("corpus", [["--corpus"], ["--corpus="], ["--corpus", ""]])
+def test_a_corpus_without_a_name_is_no_corpus(repository, corpus):
+    done = front_door(repository, *corpus)
+    assert done.returncode == 2
+    assert "no corpus ''; there are: custom mini" in done.stderr
+
+
+@pytest.mark.parametrize("stage", ["0", "14", "99"])
+def test_a_stage_that_there_is_not_is_refused(repository, stage):
+    done = front_door(repository, "--stage", stage)
+    assert done.returncode == 2
+    assert f"--stage {stage}: there are stages 1 to 13" in done.stderr
+
+
+@pytest.mark.parametrize("stage", ["2", "10", "13"])
+def test_a_stage_that_needs_an_option_does_not_end_as_if_it_were_done(repository, stage):
+    done = front_door(repository, "--stage", stage, "--stop_stage", stage)
+    assert done.returncode == 2
+    assert f"no stage from {stage} to {stage} runs with these options" in done.stderr
+    assert "Done" not in done.stdout
+
+
+@pytest.mark.parametrize("number", ["-3", "1.5", "two", ""])
+def test_jobs_are_a_whole_number(repository, number):
+    done = front_door(repository, "--nj", number)
+    assert done.returncode == 2
+    assert f"--nj takes a whole number, not '{number}'" in done.stderr
+
+
+def test_there_is_a_job_at_least(repository):
+    done = front_door(repository, "--nj", "0")
+    assert done.returncode == 2
+    assert "--nj and --inference_nj start at 1" in done.stderr
+
+
+def test_a_number_may_begin_with_zeros(repository):
+    done = front_door(repository, "--nj", "08", "--stage", "02", "--stop_stage", "2")
+    assert "no stage from 2 to 2 runs with these options" in done.stderr
+
+
+def test_gpus_that_there_are_not_are_refused_before_the_data_are_made(repository):
+    done = front_door(repository, "--ngpu", "99", "--expdir", "exp_gpu", "--datadir", "data_gpu")
+    assert done.returncode == 2
+    assert re.search(r"--ngpu 99, but torch finds \d+ GPUs", done.stderr)
+    assert not (repository / "egs2" / "mini" / "enh1" / "data_gpu").exists()
+
+
+@pytest.mark.parametrize("form", ["--mixture_dir={}", "--mixture_dir {}", "--mixture-dir={}"])
+def test_paths_are_relative_to_where_the_command_is_typed(repository, form):
+    (repository / "typed here").mkdir(exist_ok=True)
+    name, value = re.split("[= ]", form, maxsplit=1)
+    option = [f"{name}={value}"] if "=" in form else [name, value]
+    option[-1] = option[-1].format("typed here")
+    done = front_door(
+        repository, "--corpus", "custom", *option, "--reference_dir", "nowhere", "--help"
+    )
+    assert f"--mixture_dir {repository}/typed here" in re.sub(" +", " ", done.stdout)
 
 
 def test_help_lists_stages_and_options_without_a_python(repository):
@@ -96,5 +156,6 @@ def test_a_failing_stage_is_named_with_its_log(repository):
     done = front_door(repository, "--speech_dir", "empty", "--expdir", "exp_failing")
     assert done.returncode == 1
     assert "Stage 1 (data preparation) failed (status 1)" in done.stderr
+    assert "//" not in done.stderr
     log = Path(re.search(r"its log: (.*)", done.stderr)[1])
     assert "error: " in log.read_text()

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from espnet2_tfckd.cli import atomic_write, run_command
+from espnet2_tfckd.data.freshness import digest_of
 from espnet2_tfckd.datadir import read_data_dir
 from espnet2_tfckd.scoring.metrics import PROTOCOLS
 from espnet2_tfckd.scoring.parallel import System, score_systems
@@ -131,9 +132,15 @@ def read_results(results_dir: str | Path) -> list[dict]:
     """The objects of ``results.json``, none if it is not there.
 
     Raises:
-        ValueError: The file is not JSON.
+        ValueError: If the file is not JSON, or holds something else.
     """
-    return read_json(Path(results_dir) / "results.json", default=[])
+    path = Path(results_dir) / "results.json"
+    rows = read_json(path, default=[])
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and row.keys() >= {"system", "dataset", "config"} for row in rows
+    ):
+        raise ValueError(f"{path} does not hold the results of systems: delete it and run again")
+    return rows
 
 
 def update_results(
@@ -162,22 +169,39 @@ def update_results(
     groups = group_utterances(read_data_dir(data_dir).metadata)
     mixture_scp = (Path(data_dir) / "wav.scp").resolve()
     mixture = next((n for n, scp in systems.items() if scp.resolve() == mixture_scp), None)
-    new = []
+    new, references = [], _references(records)
     for name, of_system in records.items():
         exp_dir = model_dir(systems[name])
         costs = read_json(exp_dir / "profile.json", default={}) if exp_dir else {}
         row = summarise(name, dataset, of_system, costs)
         row["config"] = str(exp_dir / "config.yaml") if exp_dir else None
+        row["references"] = references
         if mixture and name != mixture and groups:
             row["improvement"] = improvements(of_system, records[mixture], groups)
         new.append(row)
-    rows = merge(read_results(results_dir), new)
+    earlier = read_results(results_dir)
+    stale = [r for r in earlier if r["dataset"] == dataset and r.get("references") != references]
+    if gone := [row["system"] for row in stale if row["system"] not in records]:
+        print(f"left out, since the references of {dataset} have changed: {', '.join(gone)}")
+    rows = merge([row for row in earlier if row not in stale], new)
     configs = {row["system"]: row["config"] for row in rows if row["config"]}
     with atomic_write(results_dir / "results.json") as temporary:
         temporary.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     with atomic_write(results_dir / "RESULTS.md") as temporary:
         temporary.write_text(results_md(rows, environment(), configs), encoding="utf-8")
     return rows
+
+
+def _references(records: dict[str, list[dict]]) -> str:
+    """Tells the references that systems were scored against from any others."""
+    return digest_of(
+        sorted(
+            (name, state[0])
+            for record in next(iter(records.values()))
+            for name, state in record["made_of"]["files"].items()
+            if name.startswith(f"{record['id']} reference")
+        )
+    )
 
 
 def name_and_path(text: str) -> tuple[str, Path]:

@@ -113,7 +113,7 @@ class TestWholeExperiment:
         }.items():
             assert by_run[f"exp/{name}"].endswith(options)
         assert "distill" not in by_run["exp/none/seed1"]
-        assert "--teacher_exp exp/enh_teacher" in by_run["exp/rival/seed1"]
+        assert "--teacher_exp=exp/enh_teacher" in by_run["exp/rival/seed1"]
 
     def test_the_results_hold_references_runs_search_and_comparisons(self, finished):
         rows = results()

@@ -31,7 +31,7 @@ def experiment(tmp_path, data_dir):
         gains = GAINS.get(name, (0, 0, 0, 0))
         records[name] = [
             {"id": utt, "source": {}, "scores": {"si_sdr": 5.0 + gain, "stoi": 0.5 - gain / 100}}
-            | {"failed": {}}
+            | {"failed": {}, "made_of": {"files": {}}}
             for utt, gain in zip(data.mixture, gains, strict=True)
         ]
         folder = exp / (name if name == "noisy" else f"enh_{name}")

@@ -44,6 +44,32 @@ def run(*arguments):
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
+def test_systems_scored_against_other_references_are_left_out(data_dir, exp_dir, systems, capsys):
+    def names(dataset):
+        rows = json.loads((exp_dir / "results.json").read_text())
+        return [row["system"] for row in rows if row["dataset"] == dataset]
+
+    for dataset in ("test", "other"):
+        score(data_dir, dataset, systems, exp_dir, ["SEG_SNR"], num_jobs=1)
+    noisy = {"noisy": systems["noisy"]}
+    score(data_dir, "test", noisy, exp_dir, ["SEG_SNR"], num_jobs=1)
+    assert names("test") == ["noisy", "student"]  # against the same references
+    reference = Path(next(iter(read_data_dir(data_dir).reference.values())))
+    samples, rate = soundfile.read(reference)
+    soundfile.write(reference, samples[::-1], rate, "FLOAT")
+    score(data_dir, "test", noisy, exp_dir, ["SEG_SNR"], num_jobs=1)
+    assert names("test") == ["noisy"] and names("other") == ["noisy", "student"]
+    assert "references of test have changed: student" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("text", ["{}", "[1]", '[{"system": "noisy"}]', "", "[{"])
+def test_damaged_results_are_named_and_kept(data_dir, exp_dir, systems, text):
+    (exp_dir / "results.json").write_text(text)
+    with pytest.raises(ValueError, match="results.json .*delete it and run again"):
+        score(data_dir, "test", systems, exp_dir, ["SEG_SNR"], num_jobs=1)
+    assert (exp_dir / "results.json").read_text() == text
+
+
 def test_command_writes_both_tables_with_all_keys(data_dir, exp_dir, systems):
     options = [f"--system={name}={scp}" for name, scp in systems.items()]
     options += ["--scoring_protocol", "STOI SEG_SNR", "--nj", 2]
