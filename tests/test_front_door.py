@@ -127,11 +127,13 @@ def test_gpus_that_there_are_not_are_refused_before_the_data_are_made(repository
 @pytest.mark.parametrize("form", ["--mixture_dir={}", "--mixture_dir {}", "--mixture-dir={}"])
 def test_paths_are_relative_to_where_the_command_is_typed(repository, form):
     (repository / "typed here").mkdir(exist_ok=True)
-    option = [word.format("typed here") for word in form.split(" ")]
-    pair = [*option, "--reference_dir", "typed here"]
-    done = front_door(repository, "--corpus", "custom", *pair, "--stop_stage", "1")
-    assert done.returncode == 1
-    assert f"{repository}/typed here" in done.stdout
+    recipe = repository / "egs2" / "shown" / "enh1" / "run.sh"
+    recipe.parent.mkdir(parents=True, exist_ok=True)
+    recipe.write_text("#!/bin/sh\nprintf '<%s>' \"$@\"\n")
+    recipe.chmod(0o755)
+    option = [word.format("typed here") for word in form.split()]
+    done = front_door(repository, "--corpus", "shown", *option, "--reference_dir", "not here")
+    assert f"{repository}/typed here><--reference_dir><not here>" in done.stdout
 
 
 def test_help_lists_stages_and_options_without_a_python(repository):
