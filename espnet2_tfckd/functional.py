@@ -24,9 +24,15 @@ def prelu(x: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
         x: (B, C, ...).
         slope: Slope below zero, (C,) or (1,) for all channels.
     """
-    if x.device.type == "cpu" and torch.is_grad_enabled():
+    is_plain = x.device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    if is_plain and torch.is_grad_enabled():
         return _PReLU.apply(x, slope)
-    return F.prelu(x, slope)
+    return F.prelu(x, slope.to(x.dtype))  # autocast leaves the slope in single precision
+
+
+def widened(x: torch.Tensor) -> torch.Tensor:
+    """A tensor in single precision at least: half precision comes from autocast."""
+    return x if x.dtype == torch.float64 else x.float()
 
 
 def prelu_backward(

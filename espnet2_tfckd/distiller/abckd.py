@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs, FeatureShapes
 from espnet2_tfckd.distiller.attention import LayerAttention
 from espnet2_tfckd.distiller.pairing import mean_of_pairs, name_layers, to_common_bins
+from espnet2_tfckd.functional import widened
 
 
 class ABCKDDistiller(AbsDistiller):
@@ -53,7 +54,7 @@ class ABCKDDistiller(AbsDistiller):
         layers = name_layers(student.feature_sets)
         targets = list(name_layers(teacher.detach().feature_sets).values())
         weights = self.attention(list(layers.values()), targets)  # (B, Ns, Nt)
-        flat = [x.float().flatten(2) for x in to_common_bins(*layers.values(), *targets)]
+        flat = [widened(x).flatten(2) for x in to_common_bins(*layers.values(), *targets)]
         features, targets = flat[: len(layers)], flat[len(layers) :]
         stacked = torch.stack([self._widened(x) for x in targets], 1).flatten(2)
         compressed = (weights @ stacked).unflatten(2, (self.channels, -1))  # (B, Ns, C, T * F)

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs
 from espnet2_tfckd.distiller.pairing import mean_of_pairs, pair_layers, to_common_bins
+from espnet2_tfckd.functional import widened
 
 
 class AttentionTransferDistiller(AbsDistiller):
@@ -36,4 +37,4 @@ class AttentionTransferDistiller(AbsDistiller):
 
 def activation_map(feature: torch.Tensor) -> torch.Tensor:
     """Power over channels, (B, C, T, F) to (B, 1, T, F)."""
-    return feature.float().square().sum(1, keepdim=True)
+    return widened(feature).square().sum(1, keepdim=True)

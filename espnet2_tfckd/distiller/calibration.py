@@ -13,6 +13,7 @@ from espnet2_tfckd.distiller.similarity import (
     layer_similarities,
     symmetric_divergence,
 )
+from espnet2_tfckd.functional import widened
 
 UNLEARNT_WEIGHTINGS = ("uniform", "nearest")
 WEIGHTINGS = ("own", "exchanged", *UNLEARNT_WEIGHTINGS)
@@ -204,7 +205,7 @@ class LayerRegression(nn.Module):
 
 def _error(regress: nn.Module, feature: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """(B, C, T, F) of student and teacher to (B, T)."""
-    own, target = to_common_bins(feature.float(), target.float())
+    own, target = to_common_bins(widened(feature), widened(target))
     power = target.square().mean().clamp_min(_SILENT_POWER)
     return (regress(own) - target).square().mean((1, 3)) / power
 

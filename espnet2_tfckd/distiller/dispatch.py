@@ -59,7 +59,7 @@ class DISPatchDistiller(AbsDistiller):
         )
         with torch.no_grad():
             gap = self._patch_errors(own, reference) - self._patch_errors(target, reference)
-            selected = (gap > 0).float()
+            selected = (gap > 0).to(gap.dtype)
         errors = self._patch_errors(own, target)
         loss = (errors * selected).sum() / selected.sum().clamp_min(1)
         return loss, {"kd_dispatch": loss.detach(), "kd_selected": selected.mean()}

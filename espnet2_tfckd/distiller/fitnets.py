@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs, FeatureShapes
 from espnet2_tfckd.distiller.pairing import mean_of_pairs, pair_layers, to_common_bins
+from espnet2_tfckd.functional import widened
 
 
 class FitNetsDistiller(AbsDistiller):
@@ -53,5 +54,5 @@ class FitNetsDistiller(AbsDistiller):
         pairs = pair_layers(student.feature_sets, teacher.detach().feature_sets)
         for name, pair in pairs.items():
             feature, hint = to_common_bins(*pair)
-            losses[name] = F.mse_loss(self.regressors[name](feature.float()), hint.float())
+            losses[name] = F.mse_loss(self.regressors[name](widened(feature)), widened(hint))
         return mean_of_pairs(losses)

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from espnet2_tfckd.distiller.abs_distiller import FeatureShapes
-from espnet2_tfckd.functional import prelu, prelu_backward
+from espnet2_tfckd.functional import prelu, prelu_backward, widened
 
 
 class _GatedMerge(torch.autograd.Function):
@@ -104,7 +104,7 @@ class FusionStep(nn.Module):
         self, x: torch.Tensor, fused: torch.Tensor | None, bins: torch.Tensor | None
     ) -> torch.Tensor:
         """(B, C, T, F) and (B, mid, T * K) to (B, mid, T * K), K of the F bins being kept."""
-        projected = self.project.normalised(x.float(), bins)
+        projected = self.project.normalised(widened(x), bins)
         slope = self.project.prelu.weight
         if fused is None:
             return prelu(projected, slope)

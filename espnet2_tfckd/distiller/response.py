@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs
+from espnet2_tfckd.functional import widened
 
 _NOISE_FLOOR = 1e-3  # noise-to-signal ratio that counts as equal: 30 dB
 _SILENT_ENERGY = 1e-8
@@ -31,8 +32,8 @@ class ResponseDistiller(AbsDistiller):
         self, student: DistillInputs, teacher: DistillInputs
     ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """See :meth:`AbsDistiller.forward`."""
-        target = teacher.detach().waveform.float()
-        error = (student.waveform.float() - target).square().sum(-1)
+        target = widened(teacher.detach().waveform)
+        error = (widened(student.waveform) - target).square().sum(-1)
         floor = _NOISE_FLOOR * target.square().sum(-1) + _SILENT_ENERGY
         loss = 10 * torch.log10(1 + error / floor).mean()
         return loss, {"kd_response": loss.detach()}

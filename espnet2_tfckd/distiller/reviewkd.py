@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs, FeatureShapes
 from espnet2_tfckd.distiller.fusion import CascadeFusion, widest_layer
 from espnet2_tfckd.distiller.pairing import mean_of_pairs, review_pairs, to_common_bins
+from espnet2_tfckd.functional import widened
 
 _LEVELS = (4, 2, 1)  # frames and bins of the averaged maps
 
@@ -23,7 +24,7 @@ def hierarchical_context_loss(student: torch.Tensor, teacher: torch.Tensor) -> t
         teacher: (B, C, T, F); bins may differ.
     """
     own, target = to_common_bins(student, teacher)
-    error = own - target.float()  # averaging is linear: one map is averaged in place of two
+    error = own - widened(target)  # averaging is linear: one map is averaged in place of two
     weight, loss, total = 1.0, error.square().mean(), 1.0
     for level in _LEVELS:
         if level < min(error.shape[2:]):

@@ -14,6 +14,7 @@ from espnet2_tfckd.distiller.abs_distiller import (
 from espnet2_tfckd.distiller.fusion import CascadeFusion, widest_layer
 from espnet2_tfckd.distiller.pairing import equal_depth, mean_of_pairs
 from espnet2_tfckd.distiller.similarity import layer_similarities, symmetric_divergence
+from espnet2_tfckd.functional import widened
 
 
 class RFPKDDistiller(AbsDistiller):
@@ -102,7 +103,7 @@ def probabilistic_distance(student: torch.Tensor, teacher: torch.Tensor) -> torc
         student: (B, C, T, F).
         teacher: (B, C, T, F); C and F may differ.
     """
-    weight = teacher.float().mean((1, 3)).sigmoid()  # (B, T)
+    weight = widened(teacher).mean((1, 3)).sigmoid()  # (B, T)
     own, target = (
         layer_similarities(x, ["frequency"])["frequency"].probability for x in (student, teacher)
     )

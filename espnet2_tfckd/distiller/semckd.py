@@ -10,6 +10,7 @@ from torch import nn
 from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs, FeatureShapes
 from espnet2_tfckd.distiller.attention import LayerAttention
 from espnet2_tfckd.distiller.pairing import mean_of_pairs, name_layers, pool_bins
+from espnet2_tfckd.functional import widened
 
 
 class SemCKDDistiller(AbsDistiller):
@@ -74,7 +75,7 @@ def _by_bins(
 ) -> list[dict[int, tuple[torch.Tensor, torch.Tensor]]]:
     """Of each feature, by number of bins at which it meets one of the others: map and moment."""
     pooled = [
-        {bins: pool_bins(x, bins).float().flatten(2) for bins in _meeting_bins(x, others)}
+        {bins: widened(pool_bins(x, bins)).flatten(2) for bins in _meeting_bins(x, others)}
         for x in features
     ]
     return [{bins: (x, moment(x)) for bins, x in maps.items()} for maps in pooled]

@@ -8,6 +8,8 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
+from espnet2_tfckd.functional import widened
+
 STREAMS = ("time", "frequency")
 _NORM_EPS = 1e-6
 _SILENT_POWER = 1e-20  # keeps the gradient of the norm of an all-zero frame finite
@@ -88,14 +90,14 @@ def grams(feature: torch.Tensor, streams: Sequence[str] = STREAMS) -> dict[str, 
     Returns:
         By stream: time (B, T, T), frequency (T, B, B).
     """
-    time, frequency = _Grams.apply(feature.float(), tuple(streams))
+    time, frequency = _Grams.apply(widened(feature), tuple(streams))
     by_stream = {"time": time, "frequency": frequency}
     return {stream: by_stream[stream] for stream in streams}
 
 
 def batch_gram(feature: torch.Tensor) -> torch.Tensor:
     """Inner products of whole utterances of the batch, (B, C, T, F) to (B, B)."""
-    flat = feature.float().flatten(1)
+    flat = widened(feature).flatten(1)
     return flat @ flat.t()
 
 

@@ -13,7 +13,7 @@ def comparable_spectra(*spectra: torch.Tensor) -> list[torch.Tensor]:
             ``torch_complex.ComplexTensor``.
 
     Returns:
-        The same as tensors of complex64.
+        The same as complex tensors, in single precision at least.
 
     Raises:
         ValueError: One is not complex, or they differ in shape.
@@ -31,4 +31,4 @@ def comparable_spectra(*spectra: torch.Tensor) -> list[torch.Tensor]:
             f"spectra (B, T, F) of student, teacher and reference differ in shape: {shapes}; use "
             "the same encoder_conf (n_fft, hop_length) in teacher and student"
         )
-    return [x.to(torch.complex64) for x in tensors]
+    return [x if x.dtype == torch.complex128 else x.to(torch.complex64) for x in tensors]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+from espnet2.enh.layers.complex_utils import is_complex, new_complex_like
 from espnet2.enh.separator.abs_separator import AbsSeparator
 from torch import nn
 
+from espnet2_tfckd.functional import widened
 from espnet2_tfckd.separator.convolution import ConvLayer, DenseBlock
 from espnet2_tfckd.separator.dual_path import DualPath
 from espnet2_tfckd.separator.normalization import SCOPES
@@ -126,7 +128,8 @@ class DPDCRNSeparator(AbsSeparator):
             ``{"encoder": [...], "bottleneck": [...], "decoder": [...]}``, each (B, C, T, F').
 
         Raises:
-            ValueError: When the mixture has another number of channels than ``microphones``.
+            ValueError: If the mixture is not complex, or has another number of channels than
+                ``microphones``.
         """
         want_features = bool(additional and additional.get("feature_sets"))
         estimate, others = self._enhance(input, Stream(), want_features)
@@ -161,6 +164,10 @@ class DPDCRNSeparator(AbsSeparator):
     def _enhance(
         self, input: torch.Tensor, stream: Stream, want_features: bool
     ) -> tuple[torch.Tensor, dict]:
+        if not is_complex(input):
+            raise ValueError(
+                f"DPDCRN takes complex spectra, not {input.dtype}: set encoder: stft, decoder: stft"
+            )
         mixture = torch.complex(input.real, input.imag)  # ESPnet may hand over a ComplexTensor
         if mixture.dim() == 3:
             mixture = mixture.unsqueeze(2)
@@ -173,16 +180,17 @@ class DPDCRNSeparator(AbsSeparator):
         encoder, bottleneck, decoder = self.layers(
             torch.cat([mixture.real, mixture.imag], dim=1), stream, want_features
         )
-        mask = torch.complex(decoder[-1][:, 0].float(), decoder[-1][:, 1].float())
+        mask = torch.complex(*widened(decoder[-1]).unbind(1))
         mask = torch.polar(torch.tanh(mask.abs()), mask.angle())
-        others = {"mask_spk1": mask}
+        estimate = mask * _floored(mixture[:, self.ref_channel])
+        others = {"mask_spk1": new_complex_like(input, (mask.real, mask.imag))}
         if want_features:
             others["feature_sets"] = {
                 "encoder": encoder,
                 "bottleneck": bottleneck,
                 "decoder": decoder,
             }
-        return mask * _floored(mixture[:, self.ref_channel]), others
+        return new_complex_like(input, (estimate.real, estimate.imag)), others
 
     def layers(
         self, x: torch.Tensor, stream: Stream, all_blocks: bool

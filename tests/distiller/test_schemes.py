@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -110,3 +112,16 @@ def test_half_precision_features_are_taken(scheme):
 
 def _halved(x: torch.Tensor) -> torch.Tensor:
     return x if x.is_complex() else x.half()
+
+
+@every_scheme
+def test_double_precision_gives_the_same_loss(scheme):
+    def wide(x):
+        return x.to(torch.complex128 if x.is_complex() else torch.double)
+
+    pair = [random_inputs(sizes, BATCH, FRAMES, seed=1) for sizes in (STUDENT, TEACHER)]
+    wide_pair = [replace(mapped(x, wide), reference=wide(x.reference)) for x in pair]
+    expected, _ = build(scheme)(*pair)
+    loss, _ = step(build(scheme).double(), *wide_pair)
+    assert loss.dtype == torch.double
+    torch.testing.assert_close(loss.float(), expected, rtol=1e-4, atol=1e-6)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch.nn import functional as F
+from torch_complex.tensor import ComplexTensor
 
 from espnet2_tfckd.separator import convolution, winograd
 from espnet2_tfckd.separator.dpdcrn import DPDCRNSeparator
@@ -127,6 +128,49 @@ def test_digital_silence_gives_finite_output_and_gradients():
 def test_any_one_sided_spectrum_keeps_its_bins(bins):
     estimate, _ = enhance(DPDCRNSeparator(bins, channels=8, heads=2), spectrum(1, 4, bins))
     assert estimate.shape == (1, 4, bins)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_half_precision_under_autocast_trains(causal):
+    torch.manual_seed(0)
+    separator = DPDCRNSeparator(33, channels=8, blocks=1, causal=causal)
+    mixture = spectrum(2, 9, 33)
+    expected, _ = enhance(separator, mixture)
+    with torch.autocast("cpu", torch.bfloat16):
+        estimate, _ = enhance(separator, mixture)
+        loss = estimate.abs().sum()
+    loss.backward()
+    assert relative_error(estimate.abs(), expected.abs()) < 0.1
+    assert all(p.grad.isfinite().all() for p in separator.parameters())
+
+
+@pytest.mark.parametrize("causal", [False, True])
+def test_double_precision_gives_the_same(causal):
+    torch.manual_seed(0)
+    separator = DPDCRNSeparator(33, channels=8, blocks=1, causal=causal)
+    mixture = spectrum(2, 9, 33)
+    expected, _ = enhance(separator, mixture)
+    estimate, _ = enhance(separator.double(), mixture.to(torch.complex128))
+    assert estimate.dtype == torch.complex128
+    assert relative_error(estimate.abs(), expected.abs()) < 1e-4
+    estimate.abs().sum().backward()
+
+
+def test_the_spectra_are_of_the_kind_that_was_handed_over():
+    """As ESPnet's encoder does with ``use_builtin_complex: false``."""
+    torch.manual_seed(0)
+    separator, mixture = DPDCRNSeparator(33, channels=8, blocks=1), spectrum(2, 9, 33)
+    expected, masks = enhance(separator, mixture)
+    estimate, others = enhance(separator, ComplexTensor(mixture.real, mixture.imag))
+    for actual, value in ((estimate, expected), (others["mask_spk1"], masks["mask_spk1"])):
+        assert isinstance(actual, ComplexTensor) and torch.is_complex(value)
+        torch.testing.assert_close(torch.complex(actual.real, actual.imag), value)
+
+
+def test_real_input_is_refused_by_name():
+    separator = DPDCRNSeparator(33, channels=8, blocks=1)
+    with pytest.raises(ValueError, match="complex spectra, not torch.float32: set encoder: stft"):
+        enhance(separator, torch.randn(2, 9, 33))
 
 
 def test_another_number_of_channels_is_refused_by_name():
