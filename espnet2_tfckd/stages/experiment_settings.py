@@ -112,10 +112,13 @@ def read_config(path: Path) -> dict:
     """Options in a YAML.
 
     Raises:
-        FileNotFoundError: It is not there.
-        ValueError: It holds something else.
+        FileNotFoundError: If the file is not there.
+        ValueError: If the file is not valid YAML, or holds no options.
     """
-    contents = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
+    try:
+        contents = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is not valid YAML: {error}") from error
     if not isinstance(contents, dict):
         raise ValueError(f"{path} holds no options, as in 'max_epoch: 10'")
     return contents
@@ -123,10 +126,12 @@ def read_config(path: Path) -> dict:
 
 def _experiment(contents: object) -> Experiment:
     _check_keys("the experiment", contents, _names(Experiment), _names(Experiment))
+    _check_kinds("the experiment", contents, metrics=list, tuning=dict, arms=dict)
     tuning, arms = contents["tuning"], contents["arms"]
     _check_keys("tuning", tuning, _names(Tuning), _names(Tuning))
+    _check_kinds("tuning", tuning, factor=(int, float), most=int)
     _check_keys("arms", arms, arms, [contents["baseline"], contents["method"]])
-    unknown = [name for name in contents["metrics"] if name not in PROTOCOLS]
+    unknown = [name for name in contents["metrics"] if name not in [*PROTOCOLS]]
     if unknown or not contents["metrics"]:
         raise ValueError(f"metrics: {unknown} is not among {' '.join(PROTOCOLS)}")
     if not (tuning["factor"] > 1 and tuning["most"] >= 3):
@@ -150,12 +155,13 @@ def _experiment(contents: object) -> Experiment:
 def _arm(name: str, options: object) -> Arm:
     known = [key for key in _names(Arm) if key != "name"]
     _check_keys(f"arm {name}", options, known, ["seeds"])
+    options = {key: value for key, value in options.items() if value is not None}
+    _check_kinds(f"arm {name}", options, seeds=list, tune=bool)
     seeds = options["seeds"]
     if (
-        not isinstance(seeds, list)
-        or not seeds
-        or len(set(seeds)) < len(seeds)
+        not seeds
         or not all(type(seed) is int and seed >= 0 for seed in seeds)
+        or len(set(seeds)) < len(seeds)
     ):
         raise ValueError(f"arm {name}: seeds must be different whole numbers, as in [1, 2, 3]")
     files = {key: _file(options[key]) for key in ARM_FILES if options.get(key) is not None}
@@ -163,7 +169,9 @@ def _arm(name: str, options: object) -> Arm:
 
 
 def _check_arm(arm: Arm, experiment: Experiment) -> None:
-    if not re.fullmatch(r"\w+", arm.name) or arm.name in RESERVED_ARMS:
+    if not (isinstance(arm.name, str) and re.fullmatch(r"\w+", arm.name)) or (
+        arm.name in RESERVED_ARMS
+    ):
         raise ValueError(
             f"arm {arm.name}: a name has letters, digits and _ only, and is not "
             + ", ".join(RESERVED_ARMS)
@@ -192,6 +200,21 @@ def _check_keys(where: str, contents: object, known: Collection, needed: Sequenc
         raise ValueError(f"{where}: {', '.join(unknown)} is unknown (known: {', '.join(known)})")
     if missing := [str(key) for key in needed if key not in contents]:
         raise ValueError(f"{where}: {', '.join(missing)} is missing")
+
+
+def _check_kinds(where: str, contents: dict, **kinds: type | tuple[type, ...]) -> None:
+    """Check the values' types: those of ``kinds``, and text where it names none."""
+    words = {
+        list: "a list",
+        dict: "'key: value' lines",
+        bool: "true or false",
+        int: "a whole number",
+    }
+    for key, value in contents.items():
+        kind = kinds.get(key, str)
+        if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+            wanted = words.get(kind, "text" if kind is str else "a number")
+            raise ValueError(f"{where}: {key} must be {wanted}, not {value!r}")
 
 
 def _names(of_class: type) -> list[str]:

@@ -113,7 +113,12 @@ class Workspace:
         """Weight of the distillation loss in the arm's YAML, 1 where it names none."""
         if arm.distill_config is None:
             return None
-        return float(read_config(arm.distill_config).get("distill_weight", 1.0))
+        weight = read_config(arm.distill_config).get("distill_weight", 1.0)
+        if not isinstance(weight, (int, float)) or isinstance(weight, bool) or weight <= 0:
+            raise ValueError(
+                f"{arm.distill_config}: distill_weight must be a number above 0, not {weight!r}"
+            )
+        return float(weight)
 
     def _student(
         self, arm: Arm, seed: int, weight: float | None, directory: Path, enh_args: str
