@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from espnet2_tfckd.cli import atomic_write
+from espnet2_tfckd.data import audio
 
 SHOWN_PROBLEMS = 10
 SILENCE = 1e-10  # mean power, -100 dB below full scale
@@ -134,28 +134,34 @@ def raise_problems(where: str, problems: list[str]) -> None:
 
 
 def read_audio(entry: str) -> tuple[np.ndarray, int]:
-    """Read the audio of an scp entry: a file that libsndfile reads, or ``file.ark:offset``.
+    """Read the audio of an scp entry: a file in any format, or ``file.ark:offset``.
 
     Returns:
-        Samples as float32 in [-1, 1] and the sampling rate in Hz.
+        Samples as float32, 1 being full scale, and the sampling rate in Hz.
 
     Shape:
         (T, M), M microphones.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is no readable audio.
+        OSError: If there is no such file, or it must not be read.
+        ValueError: If it is no readable audio, or is cut off.
     """
     file, _, offset = entry.rpartition(":")
     is_ark = file.endswith(".ark") and offset.isdigit()
     if not Path(file if is_ark else entry).is_file():
         raise FileNotFoundError(f"audio file {entry} does not exist (seen from {Path.cwd()})")
+    if not is_ark:
+        return audio.read_audio(entry)
     try:
-        if not is_ark:
-            return soundfile.read(entry, dtype="float32", always_2d=True)
         return _read_ark(entry)
-    except Exception as error:  # kaldiio and libsndfile raise all kinds on damaged files
+    except Exception as error:  # kaldiio raises all kinds on damaged files
         raise ValueError(f"{entry} is no readable audio: {error}") from error
+
+
+def source_files(data: DataDir) -> set[str]:
+    """The files that hold the audio of a data directory; of ark entries, the archives."""
+    entries = {*data.mixture.values(), *data.reference.values()}
+    return {e if Path(e).is_file() else e.rpartition(":")[0] for e in entries}
 
 
 def signal_fault(signal: np.ndarray) -> str | None:
@@ -175,19 +181,15 @@ def signal_fault(signal: np.ndarray) -> str | None:
 
 
 def audio_seconds(entry: str) -> float:
-    """Duration in seconds of an scp entry's audio; of a plain file only the header is read.
+    """Duration in seconds of an scp entry's audio.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is no readable audio.
+        As :func:`read_audio`.
     """
-    if not Path(entry).is_file():
-        samples, rate = read_audio(entry)
-        return len(samples) / rate
-    try:
-        return soundfile.info(entry).duration
-    except soundfile.LibsndfileError as error:
-        raise ValueError(f"{entry} is no readable audio: {error}") from error
+    if Path(entry).is_file():
+        return audio.audio_seconds(entry)
+    samples, rate = read_audio(entry)
+    return len(samples) / rate
 
 
 def _read_ark(entry: str) -> tuple[np.ndarray, int]:
