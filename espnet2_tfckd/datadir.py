@@ -18,6 +18,7 @@ import numpy as np
 from espnet2_tfckd.cli import atomic_write
 from espnet2_tfckd.data import audio
 
+TABLES = ("wav.scp", "spk1.scp", "utt2spk", "spk2utt", "text", "metadata.csv")
 SHOWN_PROBLEMS = 10
 SILENCE = 1e-10  # mean power, -100 dB below full scale
 

@@ -54,6 +54,11 @@ def audio_files(
     return sorted(filter(is_audio, folder.rglob("*") if deep else folder.iterdir()))
 
 
+def wav_files(folder: Path) -> list[Path]:
+    """The wav files right in a folder, in any spelling of the suffix; none if it is missing."""
+    return audio_files(folder, deep=False, suffixes=[".wav"]) if folder.is_dir() else []
+
+
 def read_audio(path: str | Path) -> tuple[np.ndarray, int]:
     """Read a whole file.
 
@@ -88,6 +93,14 @@ def audio_seconds(path: str | Path) -> float:
             return audio.frames / audio.rate
     samples, rate = read_audio(path)
     return len(samples) / rate
+
+
+def holds_floats(path: str | Path) -> bool:
+    """Whether a file stores floating-point samples, which may exceed full scale without harm."""
+    try:
+        return soundfile.info(path).subtype in _FLOATING
+    except soundfile.LibsndfileError:
+        return False
 
 
 def container_of(path: str | Path) -> str:

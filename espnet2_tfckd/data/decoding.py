@@ -14,6 +14,7 @@ import soundfile
 
 LOWEST_RATE, HIGHEST_RATE = 1000, 768_000  # Hz; a header beyond them is damaged
 BLOCK = 2**16  # samples
+_AT_ONCE = 2**28  # samples; a damaged header may announce any number
 _UNKNOWN_FRAMES = 2**62  # libsndfile counts more than that where the header does not tell
 _UNKNOWN_BYTES = 0x7FFF0000  # what writes to a pipe announces from here to 0xFFFFFFFF
 _MISSING_BYTES = 1024  # fewer are a sloppy header's, and last a few milliseconds
@@ -65,7 +66,7 @@ class AudioFile(ABC):
 
     def read(self) -> np.ndarray:
         """All samples, (T, channels), float32."""
-        blocks = list(self.blocks())
+        blocks = list(self.blocks(min(self.frames or BLOCK, _AT_ONCE)))
         return np.concatenate(blocks) if blocks else np.zeros((0, self.channels), np.float32)
 
     def __enter__(self) -> AudioFile:
