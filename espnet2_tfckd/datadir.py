@@ -147,11 +147,10 @@ def read_audio(entry: str) -> tuple[np.ndarray, int]:
         OSError: If there is no such file, or it must not be read.
         ValueError: If it is no readable audio, or is cut off.
     """
-    file, _, offset = entry.rpartition(":")
-    is_ark = file.endswith(".ark") and offset.isdigit()
-    if not Path(file if is_ark else entry).is_file():
+    file = file_of(entry)
+    if not file.is_file():
         raise FileNotFoundError(f"audio file {entry} does not exist (seen from {Path.cwd()})")
-    if not is_ark:
+    if str(file) == str(Path(entry)):
         return audio.read_audio(entry)
     try:
         return _read_ark(entry)
@@ -159,10 +158,15 @@ def read_audio(entry: str) -> tuple[np.ndarray, int]:
         raise ValueError(f"{entry} is no readable audio: {error}") from error
 
 
-def source_files(data: DataDir) -> set[str]:
-    """The files that hold the audio of a data directory; of ark entries, the archives."""
-    entries = {*data.mixture.values(), *data.reference.values()}
-    return {e if Path(e).is_file() else e.rpartition(":")[0] for e in entries}
+def source_files(data: DataDir) -> set[Path]:
+    """The files that hold the audio of a data directory."""
+    return set(map(file_of, [*data.mixture.values(), *data.reference.values()]))
+
+
+def file_of(entry: str) -> Path:
+    """The file that an scp entry lies in: an audio file itself, or the archive of an offset."""
+    file, _, offset = entry.rpartition(":")
+    return Path(file if file.endswith(".ark") and offset.isdigit() else entry)
 
 
 def signal_fault(signal: np.ndarray) -> str | None:

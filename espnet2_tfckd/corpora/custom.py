@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from espnet2_tfckd.cli import run_command
+from espnet2_tfckd.cli import at_least_one, run_command
 from espnet2_tfckd.corpora.custom_mixing import material_of, mix_sets, usable_material
 from espnet2_tfckd.corpora.custom_pairs import (
     pairs_of_folders,
@@ -21,8 +21,7 @@ from espnet2_tfckd.corpora.inspection import Problem, report_problems
 from espnet2_tfckd.corpora.record import SETS, is_up_to_date, listing_digest, write_record
 from espnet2_tfckd.corpora.splits import SPEAKER_PATTERN, Splitting, check_pattern, name_fault
 from espnet2_tfckd.data.paths import refuse_overlap
-from espnet2_tfckd.datadir import TABLES, write_data_dir
-from espnet2_tfckd.scoring.audio import file_of
+from espnet2_tfckd.datadir import TABLES, file_of, write_data_dir
 
 REMEDY = "Fix the files, or leave them out: --on_bad_file skip"
 SOURCES = (
@@ -143,12 +142,11 @@ def _refuse_outputs_on_inputs(own: OwnData, data_dir: Path) -> None:
     inputs = [path for pair in SOURCES for name in pair if (path := getattr(own, name))]
     inputs += [path for path in (own.rir_dir, own.valid_list, own.test_list) if path]
     if own.speech_dir:
-        refuse_overlap(data_dir / "audio", inputs)
+        refuse_overlap([data_dir / "audio"], inputs)
     tables = [data_dir / "bad_files.txt", data_dir / "custom.json"]
     tables += [data_dir / name / table for name in SETS for table in TABLES]
     files = [path for path in inputs if Path(path).is_file()]
-    for table in tables:
-        refuse_overlap(table, files)
+    refuse_overlap(tables, files)
 
 
 def _without_unnamed(recordings: dict, pattern: str) -> list[Problem]:
@@ -179,9 +177,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         choices = ("error", "skip") if field.name == "on_bad_file" else None
         kind = kinds.get(field.name, str)
         parser.add_argument(f"--{field.name}", type=kind, default=field.default, choices=choices)
-    parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="number of threads")
+    parser.add_argument(
+        "--nj", type=at_least_one, default=os.cpu_count() or 1, help="number of threads"
+    )
     options = vars(parser.parse_args(arguments))
-    data_dir, nj = options.pop("data_dir"), max(1, options.pop("nj"))
+    data_dir, nj = options.pop("data_dir"), options.pop("nj")
     prepare_custom(OwnData(**options), data_dir, nj)
     print(f"data directories: {data_dir}/{{{','.join(SETS)}}}")
 

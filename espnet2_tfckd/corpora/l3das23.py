@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from espnet2_tfckd.cli import run_command
+from espnet2_tfckd.cli import at_least_one, run_command
 from espnet2_tfckd.corpora.inspection import (
     Problem,
     Recording,
@@ -103,7 +103,7 @@ def prepare_l3das23(
     """
     corpus_dir, data_dir = Path(corpus_dir), Path(data_dir)
     folders = needed_folders(corpus_dir, [*TRAINING_SETS[training_set], "dev"], download)
-    refuse_overlap(data_dir / "audio", [folder for part in folders.values() for folder in part])
+    refuse_overlap([data_dir / "audio"], [folder for part in folders.values() for folder in part])
     options = {"num_mics": num_mics, "training_set": training_set, "test_length": test_length}
     options |= {"on_bad_file": on_bad_file, "files": files_digest(folders, num_mics)}
     record = data_dir / "l3das23.json"
@@ -246,10 +246,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--download", choices=("true", "false"), default="false", help="with the kaggle client"
     )
-    parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="number of threads")
+    parser.add_argument(
+        "--nj", type=at_least_one, default=os.cpu_count() or 1, help="number of threads"
+    )
     options = vars(parser.parse_args(arguments))
     options["download"] = options["download"] == "true"
-    options["nj"] = max(1, options["nj"])
     prepare_l3das23(**options)
     print(f"data directories: {options['data_dir']}/{{{','.join(SETS)}}}")
 

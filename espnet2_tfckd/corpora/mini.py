@@ -18,7 +18,7 @@ from zlib import crc32
 import numpy as np
 from tqdm import tqdm
 
-from espnet2_tfckd.cli import run_command
+from espnet2_tfckd.cli import at_least_one, run_command
 from espnet2_tfckd.corpora import mini_sources as tables
 from espnet2_tfckd.corpora.mini_pools import (
     SPLITS,
@@ -79,7 +79,7 @@ def prepare_mini(
     counts = dict(zip(SPLITS, (train_utts, valid_utts, test_utts), strict=True))
     _check_options(counts, seed, nj, source_dir, speech_dir, noise_dir)
     own = (Path(speech_dir), Path(noise_dir)) if speech_dir and noise_dir else None
-    refuse_overlap(corpus_dir / "mini", own or ())
+    refuse_overlap([corpus_dir / "mini"], own or ())
     options = {"counts": counts, "seed": seed, "corpus_dir": str(corpus_dir)}
     options["sources"] = _fingerprint(own)
     record = data_dir / "mini_options.json"
@@ -228,7 +228,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for split, default in zip(SPLITS, (400, 40, 60), strict=True):
         parser.add_argument(f"--{split}_utts", type=int, default=default, metavar="N")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="number of threads")
+    parser.add_argument(
+        "--nj", type=at_least_one, default=os.cpu_count() or 1, help="number of threads"
+    )
     parser.add_argument("--source_dir", help="folder or mirror with the .deb and .whl files")
     parser.add_argument("--speech_dir", help="own speech: <split>/<speaker>/*.wav|flac|ogg")
     parser.add_argument("--noise_dir", help="own noise: <split>/*.wav|flac|ogg")

@@ -188,7 +188,7 @@ def audio_writer(
             yield AudioWriter(file, "standard output")
         return
     container = container_of(path)
-    refuse_overlap(path, inputs)
+    refuse_overlap([path], inputs)
     with atomic_write(path) as temporary:
         try:
             file = soundfile.SoundFile(temporary, "w", rate, channels, subtype, format=container)

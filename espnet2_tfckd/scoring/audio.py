@@ -32,12 +32,6 @@ def read_scp(scp: str | Path) -> dict[str, str]:
     return entries
 
 
-def file_of(entry: str) -> Path:
-    """The file that an scp entry lies in: an audio file itself, or the archive of an offset."""
-    file, _, offset = entry.rpartition(":")
-    return Path(file if file.endswith(".ark") and offset.isdigit() else entry)
-
-
 def read_channel(entry: str, ref_channel: int) -> tuple[np.ndarray, int]:
     """Read one channel of finite audio; a file with a single channel has only that to offer.
 

@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet2_tfckd.cli import atomic_write
-from espnet2_tfckd.scoring.audio import file_of, read_channel, read_scp
+from espnet2_tfckd.datadir import file_of
+from espnet2_tfckd.scoring.audio import read_channel, read_scp
 from espnet2_tfckd.scoring.metrics import PROTOCOLS
 
 JOURNAL = "utterances.jsonl"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet2_tfckd.cli import atomic_write, run_command
+from espnet2_tfckd.cli import at_least_one, atomic_write, run_command
 from espnet2_tfckd.data.audio import write_audio
 from espnet2_tfckd.data.paths import refuse_overlap
 from espnet2_tfckd.datadir import read_data_dir, signal_fault, source_files
@@ -35,7 +35,7 @@ def extract_noise(data_dir: str | Path, nj: int = 1) -> tuple[int, int]:
             length or rate, several channels. Or no mixture has noise.
     """
     data, folder = read_data_dir(data_dir), Path(data_dir) / "noise"
-    refuse_overlap(folder, source_files(data))
+    refuse_overlap([folder], source_files(data))
 
     def work(_number: int, utterances: Sequence[str], problems: list[str]) -> dict[str, str]:
         entries = {}
@@ -76,9 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of :func:`extract_noise`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data_dir", help="data directory of the training set")
-    parser.add_argument("--nj", type=int, default=1, help="number of threads")
+    parser.add_argument("--nj", type=at_least_one, default=1, help="number of threads")
     options = parser.parse_args(arguments)
-    written, without = extract_noise(options.data_dir, max(1, options.nj))
+    written, without = extract_noise(options.data_dir, options.nj)
     print(f"{written} noises, {without} mixtures without any: {options.data_dir}/noise.scp")
 
 

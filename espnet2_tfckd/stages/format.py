@@ -12,7 +12,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from espnet2_tfckd.cli import atomic_write, run_command
+from espnet2_tfckd.cli import at_least_one, atomic_write, run_command
 from espnet2_tfckd.data.audio import FINE_SUBTYPES, refuse_unwritable, write_audio
 from espnet2_tfckd.data.paths import refuse_overlap
 from espnet2_tfckd.datadir import (
@@ -65,7 +65,7 @@ def format_data_dir(
         raise ValueError(f"audio_format must be one of {', '.join(AUDIO_FORMATS)}: {audio_format}")
     source, out_dir = read_data_dir(in_dir), Path(out_dir)
     folder, shortest = out_dir / "audio", round(repeat_until * fs)
-    refuse_overlap(folder, source_files(source))
+    refuse_overlap([folder], source_files(source))
 
     def work(number: int, utterances: Sequence[str], problems: list[str]) -> dict[str, dict]:
         pairs, results = {}, {}
@@ -223,9 +223,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--repeat_until", type=float, default=0.0, help="repeat shorter utterances (seconds)"
     )
-    parser.add_argument("--nj", type=int, default=1, help="number of threads")
+    parser.add_argument("--nj", type=at_least_one, default=1, help="number of threads")
     options = parser.parse_args(arguments)
-    options.nj = max(1, options.nj)
     format_data_dir(**vars(options))
     print(f"formatted data directory: {options.out_dir}")
 

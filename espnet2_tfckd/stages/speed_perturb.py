@@ -8,7 +8,7 @@ from pathlib import Path
 
 import soxr
 
-from espnet2_tfckd.cli import run_command
+from espnet2_tfckd.cli import at_least_one, run_command
 from espnet2_tfckd.data.audio import write_audio
 from espnet2_tfckd.data.paths import refuse_overlap
 from espnet2_tfckd.datadir import DataDir, read_data_dir, source_files, write_data_dir
@@ -37,7 +37,7 @@ def speed_perturb(
     if not factors or len(set(factors)) < len(factors) or not all(0.5 <= f <= 2 for f in factors):
         raise ValueError(f"speed factors must be distinct and between 0.5 and 2, got {factors}")
     source, out_dir = read_data_dir(in_dir), Path(out_dir)
-    refuse_overlap(out_dir / "audio", source_files(source))
+    refuse_overlap([out_dir / "audio"], source_files(source))
     copies = [source if factor == 1 else _copy(source, out_dir, factor, nj) for factor in factors]
     together = DataDir({}, {}, {})
     for copy in copies:
@@ -93,13 +93,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("in_dir", help="data directory to read")
     parser.add_argument("out_dir", help="data directory to write")
     parser.add_argument("--factors", default="0.9 1.0 1.1", help='e.g. "0.9 1.0 1.1" (default)')
-    parser.add_argument("--nj", type=int, default=1, help="number of threads")
+    parser.add_argument("--nj", type=at_least_one, default=1, help="number of threads")
     options = parser.parse_args(arguments)
     try:
         factors = [float(factor) for factor in options.factors.split()]
     except ValueError:
         parser.error(f"--factors takes numbers, got {options.factors!r}")
-    speed_perturb(options.in_dir, options.out_dir, factors, max(1, options.nj))
+    speed_perturb(options.in_dir, options.out_dir, factors, options.nj)
     print(f"speed-perturbed data directory: {options.out_dir}")
 
 
