@@ -236,6 +236,10 @@ def _read_metadata(path: Path, problems: list[str]) -> dict[str, dict[str, str]]
             problems.append(f"{path.name}: the first column must be id")
             return {}
         rows = list(reader)
+    ragged = [str(row["id"]) for row in rows if None in row or None in row.values()]
+    if ragged:
+        problems.append(f"{path.name}: other columns than its first line: {', '.join(ragged[:5])}")
+        return {}
     repeated = len(rows) - len({row["id"] for row in rows})
     if repeated:
         problems.append(f"{path.name} repeats {repeated} ids")

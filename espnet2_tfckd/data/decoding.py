@@ -75,6 +75,11 @@ class AudioFile(ABC):
     def __exit__(self, *_exception) -> None:
         self.close()
 
+    def compare_length(self, total: int) -> None:
+        """State a fault if far fewer samples were there than announced."""
+        if self.frames and self.frames - total > _MISSING_FRAMES and not self.fault:
+            self.fault = f"is cut off: {total} of the {self.frames} samples announced are there"
+
     def check(self) -> None:
         """Refuse what no recording has.
 
@@ -107,8 +112,7 @@ class _SndFile(AudioFile):
         while len(block := self._next(size)):
             total += len(block)
             yield block
-        if self.frames - total > _MISSING_FRAMES and not self.fault:
-            self.fault = f"is cut off: {total} of the {self.frames} samples announced are there"
+        self.compare_length(total)
 
     def _next(self, size: int) -> np.ndarray:
         try:
@@ -138,13 +142,16 @@ class _AvFile(AudioFile):
     def blocks(self, size: int = BLOCK) -> Iterator[np.ndarray]:
         import av
 
+        total = 0
         try:
             for frame in self._container.decode(audio=0):
+                total += frame.samples
                 if (frame.sample_rate, frame.layout.nb_channels) != (self.rate, self.channels):
                     raise ValueError("its rate or channels change on the way")
                 yield from _split(_samples(frame), size)
         except av.error.FFmpegError as error:
             raise ValueError(f"FFmpeg: {error.strerror}") from error
+        self.compare_length(total)
 
     def close(self) -> None:
         self._container.close()
@@ -189,11 +196,14 @@ def open_audio(source: str | Path | io.BytesIO) -> AudioFile:
     opened, reason = None, ""
     if suffix not in _BY_FFMPEG:
         opened, reason = _by_libsndfile(source)
-    if opened is None or not 0 < opened.frames < _UNKNOWN_FRAMES:
+    # of MP3, libsndfile reads other samples in blocks than at once
+    is_known = opened is not None and 0 < opened.frames < _UNKNOWN_FRAMES
+    if not is_known or opened.subtype.startswith("MPEG"):
         decoded, by_ffmpeg = _by_ffmpeg(source, suffix)
         if decoded is None and opened is None:
             raise ValueError(f"{name} is no readable audio: {_plain(reason or by_ffmpeg)}")
         if decoded and opened:
+            decoded.frames = opened.frames if is_known else None
             opened.close()
         opened = decoded or opened
         if reason == _MALFORMED:

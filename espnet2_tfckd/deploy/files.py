@@ -24,6 +24,7 @@ from espnet2_tfckd.deploy.enhancer import Enhancer
 from espnet2_tfckd.deploy.signals import Blocks, resampled
 
 STANDARD_STREAM = "-"
+_LEAST_SECONDS = 0.5  # in less, the mean of a signal is no offset
 _LARGE_OFFSET = 0.05  # of the signal's root mean square without it
 
 
@@ -145,7 +146,8 @@ def enhance_file(
             blocks = _read(audio, enhancer.microphones, channel, progress)
             blocks = (block - offset for block in blocks) if offset else blocks
             blocks = resampled(blocks, audio.rate, enhancer.sample_rate, enhancer.microphones)
-            estimate = (block + offset for block in enhancer.enhance(blocks))
+            estimate = enhancer.enhance(blocks)
+            estimate = (block + offset for block in estimate) if offset else estimate
             _write(estimate, enhancer.sample_rate, audio.subtype, target, outcome)
             if audio.fault:
                 outcome.messages.append(f"{audio.fault}; what is there has been enhanced")
@@ -168,13 +170,10 @@ def _offset(source: str | io.BytesIO, channel: int, outcome: Outcome) -> float:
             channel = 0
         for block in audio.blocks():
             signal = block[:, channel].astype(np.float64)
-            count, total, energy = (
-                count + len(signal),
-                total + signal.sum(),
-                energy + signal @ signal,
-            )
-    if not count or not np.isfinite(energy):
-        return 0.0
+            count, total = count + len(signal), total + signal.sum()
+            energy += signal @ signal
+        if count < _LEAST_SECONDS * audio.rate or not np.isfinite(energy):
+            return 0.0
     mean = total / count
     if abs(mean) <= _LARGE_OFFSET * np.sqrt(max(0.0, energy / count - mean**2)):
         return 0.0

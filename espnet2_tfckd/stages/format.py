@@ -83,6 +83,9 @@ def format_data_dir(
                     soxr.resample(s, rate, fs, RESAMPLING) for s in (mixture, reference)
                 )
             entries = [source.mixture[utterance], source.reference[utterance]]
+            if not len(mixture):
+                problems.append(f"{utterance}: lasts less than a sample at {fs} Hz")
+                continue
             result["repeated"] = len(mixture) < shortest
             if result["repeated"]:
                 mixture, reference = (_repeat(s, shortest) for s in (mixture, reference))

@@ -59,6 +59,9 @@ def _copy(source: DataDir, out_dir: Path, factor: float, nj: int) -> DataDir:
                 problems.append(f"{utterance}: {error}")
                 continue
             faster = [soxr.resample(signal, rate * factor, rate) for signal in (mixture, reference)]
+            if not len(faster[0]):
+                problems.append(f"{utterance}: lasts less than a sample at speed {factor:g}")
+                continue
             gain = headroom_gain(*faster)
             paths = [folder / kind / f"{utterance}.wav" for kind in ("mixture", "reference")]
             for path, signal in zip(paths, faster, strict=True):
