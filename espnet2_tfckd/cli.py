@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -29,6 +30,31 @@ def run_command(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted: run the same command again to continue", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def at_least_one(text: str) -> int:
+    """A whole number above 0 from an argument; for numbers of jobs, say.
+
+    Examples:
+        >>> at_least_one("08")
+        8
+    """
+    return _whole(text, 1)
+
+
+def not_negative(text: str) -> int:
+    """A whole number from 0 on from an argument; for channels, say."""
+    return _whole(text, 0)
+
+
+def _whole(text: str, least: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} on")
+    return number
 
 
 @contextmanager

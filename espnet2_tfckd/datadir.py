@@ -14,10 +14,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
 from espnet2_tfckd.cli import atomic_write
+from espnet2_tfckd.data import audio
 
+TABLES = ("wav.scp", "spk1.scp", "utt2spk", "spk2utt", "text", "metadata.csv")
 SHOWN_PROBLEMS = 10
 SILENCE = 1e-10  # mean power, -100 dB below full scale
 
@@ -134,28 +135,38 @@ def raise_problems(where: str, problems: list[str]) -> None:
 
 
 def read_audio(entry: str) -> tuple[np.ndarray, int]:
-    """Read the audio of an scp entry: a file that libsndfile reads, or ``file.ark:offset``.
+    """Read the audio of an scp entry: a file in any format, or ``file.ark:offset``.
 
     Returns:
-        Samples as float32 in [-1, 1] and the sampling rate in Hz.
+        Samples as float32, 1 being full scale, and the sampling rate in Hz.
 
     Shape:
         (T, M), M microphones.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is no readable audio.
+        OSError: If there is no such file, or it must not be read.
+        ValueError: If it is no readable audio, or is cut off.
     """
-    file, _, offset = entry.rpartition(":")
-    is_ark = file.endswith(".ark") and offset.isdigit()
-    if not Path(file if is_ark else entry).is_file():
+    file = file_of(entry)
+    if not file.is_file():
         raise FileNotFoundError(f"audio file {entry} does not exist (seen from {Path.cwd()})")
+    if str(file) == str(Path(entry)):
+        return audio.read_audio(entry)
     try:
-        if not is_ark:
-            return soundfile.read(entry, dtype="float32", always_2d=True)
         return _read_ark(entry)
-    except Exception as error:  # kaldiio and libsndfile raise all kinds on damaged files
+    except Exception as error:  # kaldiio raises all kinds on damaged files
         raise ValueError(f"{entry} is no readable audio: {error}") from error
+
+
+def source_files(data: DataDir) -> set[Path]:
+    """The files that hold the audio of a data directory."""
+    return set(map(file_of, [*data.mixture.values(), *data.reference.values()]))
+
+
+def file_of(entry: str) -> Path:
+    """The file that an scp entry lies in: an audio file itself, or the archive of an offset."""
+    file, _, offset = entry.rpartition(":")
+    return Path(file if file.endswith(".ark") and offset.isdigit() else entry)
 
 
 def signal_fault(signal: np.ndarray) -> str | None:
@@ -174,26 +185,16 @@ def signal_fault(signal: np.ndarray) -> str | None:
     return None
 
 
-def file_of(entry: str) -> Path:
-    """The file that an scp entry lies in: an audio file itself, or the archive of an offset."""
-    file, _, offset = entry.rpartition(":")
-    return Path(file if file.endswith(".ark") and offset.isdigit() else entry)
-
-
 def audio_seconds(entry: str) -> float:
-    """Duration in seconds of an scp entry's audio; of a plain file only the header is read.
+    """Duration in seconds of an scp entry's audio.
 
     Raises:
-        FileNotFoundError: There is no such file.
-        ValueError: It is no readable audio.
+        As :func:`read_audio`.
     """
-    if not Path(entry).is_file():
-        samples, rate = read_audio(entry)
-        return len(samples) / rate
-    try:
-        return soundfile.info(entry).duration
-    except soundfile.LibsndfileError as error:
-        raise ValueError(f"{entry} is no readable audio: {error}") from error
+    if Path(entry).is_file():
+        return audio.audio_seconds(entry)
+    samples, rate = read_audio(entry)
+    return len(samples) / rate
 
 
 def _read_ark(entry: str) -> tuple[np.ndarray, int]:
@@ -235,6 +236,10 @@ def _read_metadata(path: Path, problems: list[str]) -> dict[str, dict[str, str]]
             problems.append(f"{path.name}: the first column must be id")
             return {}
         rows = list(reader)
+    ragged = [str(row["id"]) for row in rows if None in row or None in row.values()]
+    if ragged:
+        problems.append(f"{path.name}: other columns than its first line: {', '.join(ragged[:5])}")
+        return {}
     repeated = len(rows) - len({row["id"] for row in rows})
     if repeated:
         problems.append(f"{path.name} repeats {repeated} ids")

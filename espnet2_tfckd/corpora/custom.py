@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from espnet2_tfckd.cli import run_command
+from espnet2_tfckd.cli import at_least_one, run_command
 from espnet2_tfckd.corpora.custom_mixing import material_of, mix_sets, usable_material
 from espnet2_tfckd.corpora.custom_pairs import (
     pairs_of_folders,
@@ -16,12 +17,13 @@ from espnet2_tfckd.corpora.custom_pairs import (
     sets_of_pairs,
     usable_pairs,
 )
-from espnet2_tfckd.corpora.inspection import report_problems
+from espnet2_tfckd.corpora.inspection import Problem, report_problems
 from espnet2_tfckd.corpora.record import SETS, is_up_to_date, listing_digest, write_record
-from espnet2_tfckd.corpora.splits import SPEAKER_PATTERN, Splitting
-from espnet2_tfckd.datadir import file_of, write_data_dir
+from espnet2_tfckd.corpora.splits import SPEAKER_PATTERN, Splitting, check_pattern, name_fault
+from espnet2_tfckd.data.paths import refuse_overlap
+from espnet2_tfckd.datadir import TABLES, file_of, write_data_dir
 
-REMEDY = "Mend the files, or leave them out: --on_bad_file skip"
+REMEDY = "Fix the files, or leave them out: --on_bad_file skip"
 SOURCES = (
     ("mixture_dir", "reference_dir"),
     ("mixture_scp", "reference_scp"),
@@ -72,6 +74,7 @@ class OwnData:
             raise ValueError("--rir_dir goes with --speech_dir and --noise_dir only")
         if not self.snr_range[0] <= self.snr_range[1]:
             raise ValueError("--snr_range is the lowest, then the highest ratio: '-5 15'")
+        check_pattern(self.speaker_pattern)
         if self.seed < 0:
             raise ValueError(f"--seed must not be negative, got {self.seed}")
 
@@ -94,8 +97,9 @@ def prepare_custom(own: OwnData, data_dir: str | Path, nj: int = 1) -> None:
         nj: Number of threads.
 
     Raises:
-        FileNotFoundError: A folder or list is missing.
-        ValueError: Files cannot be used, or cannot be divided as asked for.
+        FileNotFoundError: If a folder or list is missing.
+        ValueError: If files cannot be used, cannot be divided as asked for, or would be written
+            where the sources lie.
     """
     data_dir, material, pairs, unpaired = Path(data_dir), None, {}, []
     if own.speech_dir:
@@ -107,8 +111,9 @@ def prepare_custom(own: OwnData, data_dir: str | Path, nj: int = 1) -> None:
         sources = (own.mixture_dir or own.mixture_scp, own.reference_dir or own.reference_scp)
         pairs, unpaired = find(*map(Path, sources))
         files = [file for pair in pairs.values() for file in map(file_of, pair) if file.exists()]
+    _refuse_outputs_on_inputs(own, data_dir)
     lists = [Path(path) for path in (own.valid_list, own.test_list) if path]
-    texts = [path.read_text(encoding="utf-8") for path in lists if path.is_file()]
+    texts = [path.read_text(encoding="utf-8", errors="replace") for path in lists if path.is_file()]
     options = {**asdict(own), "snr_range": list(own.snr_range), "lists": texts}
     options["files"] = listing_digest(files)
     record = data_dir / "custom.json"
@@ -120,8 +125,9 @@ def prepare_custom(own: OwnData, data_dir: str | Path, nj: int = 1) -> None:
         material, problems = usable_material(material, nj)
     else:
         pairs, problems = usable_pairs(pairs, nj)
+    unnamed = _without_unnamed(material.speech if material else pairs, own.speaker_pattern)
     report = data_dir / "bad_files.txt"
-    report_problems(unpaired + problems, report, own.on_bad_file == "skip", REMEDY)
+    report_problems(unpaired + problems + unnamed, report, own.on_bad_file == "skip", REMEDY)
     if material:
         sets = mix_sets(material, own.snr_range, own.splitting, data_dir / "audio")
     else:
@@ -132,10 +138,31 @@ def prepare_custom(own: OwnData, data_dir: str | Path, nj: int = 1) -> None:
     write_record(record, options)
 
 
+def _refuse_outputs_on_inputs(own: OwnData, data_dir: Path) -> None:
+    inputs = [path for pair in SOURCES for name in pair if (path := getattr(own, name))]
+    inputs += [path for path in (own.rir_dir, own.valid_list, own.test_list) if path]
+    if own.speech_dir:
+        refuse_overlap([data_dir / "audio"], inputs)
+    tables = [data_dir / "bad_files.txt", data_dir / "custom.json"]
+    tables += [data_dir / name / table for name in SETS for table in TABLES]
+    files = [path for path in inputs if Path(path).is_file()]
+    refuse_overlap(tables, files)
+
+
+def _without_unnamed(recordings: dict, pattern: str) -> list[Problem]:
+    """Take out the recordings whose names make no utterance id, and say why."""
+    faults = {name: fault for name in recordings if (fault := name_fault(name, pattern))}
+    for name in faults:
+        del recordings[name]
+    return [Problem(ascii(name), fault) for name, fault in faults.items()]
+
+
 def _range(text: str) -> tuple[float, float]:
-    """Two numbers, ``lowest highest``."""
+    """Two finite numbers, ``lowest highest``."""
     try:
         lowest, highest = map(float, text.split())
+        if not math.isfinite(lowest + highest):
+            raise ValueError
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not two numbers, as in '-5 15'") from None
     return lowest, highest
@@ -150,9 +177,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         choices = ("error", "skip") if field.name == "on_bad_file" else None
         kind = kinds.get(field.name, str)
         parser.add_argument(f"--{field.name}", type=kind, default=field.default, choices=choices)
-    parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="number of threads")
+    parser.add_argument(
+        "--nj", type=at_least_one, default=os.cpu_count() or 1, help="number of threads"
+    )
     options = vars(parser.parse_args(arguments))
-    data_dir, nj = options.pop("data_dir"), max(1, options.pop("nj"))
+    data_dir, nj = options.pop("data_dir"), options.pop("nj")
     prepare_custom(OwnData(**options), data_dir, nj)
     print(f"data directories: {data_dir}/{{{','.join(SETS)}}}")
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
 import numpy as np
-import soundfile
 import soxr
 from scipy.signal import fftconvolve
 from tqdm import tqdm
@@ -21,6 +19,8 @@ from espnet2_tfckd.corpora.mixing import mix_at_snr
 from espnet2_tfckd.corpora.pools import RATE, Clip, NoisePool, read_mono, speech_clips
 from espnet2_tfckd.corpora.record import SETS
 from espnet2_tfckd.corpora.splits import HELD_OUT, Splitting
+from espnet2_tfckd.data.audio import write_audio
+from espnet2_tfckd.data.paths import make_own_folder
 from espnet2_tfckd.datadir import DataDir, raise_problems, read_audio
 
 SHORTEST_NOISE = 0.25  # seconds
@@ -92,9 +92,10 @@ def mix_sets(
     range give the same files.
 
     Raises:
-        ValueError: The speech cannot be divided as asked for, or a set has none of 2 s.
+        ValueError: If the speech cannot be divided as asked for, a set has none of 2 s, a noise is
+            silent, or ``audio_dir`` holds or lies among other files.
     """
-    shutil.rmtree(audio_dir, ignore_errors=True)
+    make_own_folder(audio_dir, [path.parent for path in material.files])
     by_set: dict[str, dict[str, list[Path]]] = {name: {} for name in SETS}
     for name, (_, speaker, set_name) in splitting.divide(material.speech).items():
         by_set[set_name].setdefault(speaker, []).append(material.speech[name])
@@ -141,8 +142,7 @@ def _mix_set(
                 (data.reference, "reference", reference),
             ):
                 path = (audio_dir / set_name / kind / f"{utterance}.wav").resolve()
-                path.parent.mkdir(parents=True, exist_ok=True)
-                soundfile.write(path, signal, RATE, "PCM_16")
+                write_audio(path, signal, RATE)
                 table[utterance] = str(path)
             data.speaker[utterance] = speaker
             data.metadata[utterance] = {"speaker": speaker, **row}
@@ -230,6 +230,6 @@ def material_of(speech_dir: Path, noise_dir: Path, rir_dir: Path | None) -> Mate
     found.append(by_name(rir_dir, problems) if rir_dir else {})
     for folder, files in zip((speech_dir, noise_dir, rir_dir), found, strict=True):
         if folder and not files:
-            raise ValueError(f"{folder} holds no audio files (wav, flac, ogg, opus)")
+            raise ValueError(f"{folder} holds no audio files (wav, flac, ogg, opus, mp3, m4a...)")
     raise_problems("own recordings", [str(problem) for problem in problems])
     return Material(*found)

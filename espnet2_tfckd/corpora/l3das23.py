@@ -15,9 +15,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import soundfile
 
-from espnet2_tfckd.cli import atomic_write, run_command
+from espnet2_tfckd.cli import at_least_one, run_command
 from espnet2_tfckd.corpora.inspection import (
     Problem,
     Recording,
@@ -27,7 +26,10 @@ from espnet2_tfckd.corpora.inspection import (
 )
 from espnet2_tfckd.corpora.l3das23_files import Utterance, files_digest, needed_folders, scan
 from espnet2_tfckd.corpora.record import SETS, is_up_to_date, write_record
-from espnet2_tfckd.datadir import DataDir, read_audio, write_data_dir
+from espnet2_tfckd.data.audio import kept_subtype, read_audio, write_audio
+from espnet2_tfckd.data.decoding import open_audio
+from espnet2_tfckd.data.paths import refuse_overlap
+from espnet2_tfckd.datadir import DataDir, write_data_dir
 
 RATE = 16000
 CHANNELS = 4  # of a microphone: W, Y, Z, X
@@ -94,12 +96,14 @@ def prepare_l3das23(
         nj: Number of threads.
 
     Raises:
-        FileNotFoundError: A folder is missing.
-        RuntimeError: The kaggle client is missing or failed.
-        ValueError: Files deviate from what is distributed, or a set is left empty.
+        FileNotFoundError: If a folder is missing.
+        RuntimeError: If the kaggle client is missing or failed.
+        ValueError: If files deviate from what is distributed, a set is left empty, or audio would
+            be written where the corpus lies.
     """
     corpus_dir, data_dir = Path(corpus_dir), Path(data_dir)
     folders = needed_folders(corpus_dir, [*TRAINING_SETS[training_set], "dev"], download)
+    refuse_overlap([data_dir / "audio"], [folder for part in folders.values() for folder in part])
     options = {"num_mics": num_mics, "training_set": training_set, "test_length": test_length}
     options |= {"on_bad_file": on_bad_file, "files": files_digest(folders, num_mics)}
     record = data_dir / "l3das23.json"
@@ -218,9 +222,10 @@ def _align(one: Inspected, length: int | None, folder: Path) -> tuple[str, str]:
             paths[kind] = files[0]
             continue
         paths[kind] = folder / kind / f"{utterance.name}.wav"
-        signals = [fit_length(read_audio(str(file))[0], length) for file in files]
-        with atomic_write(paths[kind]) as temporary:
-            soundfile.write(temporary, np.concatenate(signals, axis=1), RATE, "PCM_16")
+        signals = [fit_length(read_audio(file)[0], length) for file in files]
+        with open_audio(files[0]) as audio:
+            subtype = kept_subtype(audio.subtype, "WAV")
+        write_audio(paths[kind], np.concatenate(signals, axis=1), RATE, subtype, files)
     return str(paths["mixture"]), str(paths["reference"])
 
 
@@ -241,10 +246,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--download", choices=("true", "false"), default="false", help="with the kaggle client"
     )
-    parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="number of threads")
+    parser.add_argument(
+        "--nj", type=at_least_one, default=os.cpu_count() or 1, help="number of threads"
+    )
     options = vars(parser.parse_args(arguments))
     options["download"] = options["download"] == "true"
-    options["nj"] = max(1, options["nj"])
     prepare_l3das23(**options)
     print(f"data directories: {options['data_dir']}/{{{','.join(SETS)}}}")
 

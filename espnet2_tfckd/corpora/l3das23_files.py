@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from espnet2_tfckd.corpora.inspection import Problem
 from espnet2_tfckd.corpora.record import listing_digest
+from espnet2_tfckd.data.audio import wav_files
 
 DATASET = "l3dasteam/l3das23-task1"
 PAGE = f"https://www.kaggle.com/datasets/{DATASET}"
@@ -44,10 +45,9 @@ def find_folders(corpus_dir: Path) -> dict[str, list[Path]]:
         if not {"data", "labels"} <= set(inner):
             continue
         inner.clear()
-        names = [name.lower() for name in Path(path).relative_to(corpus_dir).parts]
-        told = [re.search(r"(train)_?(100|360)|(dev)$", name) for name in reversed(names)]
-        part = next(("".join(filter(None, match.groups())) for match in told if match), None)
-        if part and not any("task2" in name for name in names):
+        names = Path(path).relative_to(corpus_dir).parts
+        part = next(filter(None, map(_part_of, reversed(names))), None)
+        if part and not any("task2" in name.lower() for name in names):
             found[part].append(Path(path).resolve())
     return found
 
@@ -60,6 +60,9 @@ def needed_folders(corpus_dir: Path, parts: Sequence[str], download: bool) -> di
         RuntimeError: The kaggle client is missing or failed.
     """
     found = find_folders(corpus_dir)
+    if not all(found[part] for part in parts):
+        around = _around(corpus_dir)
+        found = around if all(around[part] for part in parts) else found
     if download and not all(found[part] for part in parts):
         fetch(corpus_dir)
         found = find_folders(corpus_dir)
@@ -69,6 +72,24 @@ def needed_folders(corpus_dir: Path, parts: Sequence[str], download: bool) -> di
             f"{', '.join(missing)}. Fetch them with --download true, or unpack {PAGE} there"
         )
     return {part: found[part] for part in parts}
+
+
+def _around(corpus_dir: Path) -> dict[str, list[Path]]:
+    """Folders around a part of the corpus, where the folder given is one, or lies in one."""
+    outer = corpus_dir.resolve()
+    if outer.name in ("data", "labels"):
+        outer = outer.parent
+    is_part = {"data", "labels"} <= {path.name for path in outer.glob("*")}
+    if is_part or any(find_folders(outer).values()):
+        while _part_of(outer.name):
+            outer = outer.parent
+    return find_folders(outer)
+
+
+def _part_of(name: str) -> str | None:
+    """The part of the corpus that a folder's name tells."""
+    match = re.search(r"(train)_?(100|360)|(dev)$", name.lower())
+    return "".join(filter(None, match.groups())) if match else None
 
 
 def fetch(corpus_dir: Path) -> None:
@@ -101,25 +122,30 @@ def scan(folders: Sequence[Path], num_mics: int) -> tuple[list[Utterance], list[
     problems = []
     for folder in folders:
         data, labels = folder / "data", folder / "labels"
-        names = {path.stem for path in labels.glob("*.wav")}
+        references = {path.stem: path for path in wav_files(labels)}
+        recordings = {path.stem: path for path in wav_files(data)}
+        names = set(references)
         for mic in MICROPHONES[:num_mics]:
-            names |= {path.stem.removesuffix(f"_{mic}") for path in data.glob(f"*_{mic}.wav")}
+            names |= {n.removesuffix(f"_{mic}") for n in recordings if n.endswith(f"_{mic}")}
         for name in sorted(names):
-            mixture = tuple(data / f"{name}_{mic}.wav" for mic in MICROPHONES[:num_mics])
+            mixture = tuple(
+                recordings.get(stem, data / f"{stem}.wav")
+                for stem in (f"{name}_{mic}" for mic in MICROPHONES[:num_mics])
+            )
             if name in utterances:
                 text = f"is in {utterances[name].mixture[0].parent} as well: remove one of them"
                 problems.append(Problem(str(mixture[0]), text))
                 continue
-            labelled = (labels / f"{name}.wav", labels / f"{name}.txt")
-            utterances[name] = Utterance(name, mixture, *labelled)
+            reference = references.get(name, labels / f"{name}.wav")
+            utterances[name] = Utterance(name, mixture, reference, labels / f"{name}.txt")
     return list(utterances.values()), problems
 
 
 def files_digest(folders: dict[str, list[Path]], num_mics: int) -> str:
     """Changes when a file that is used does, by its name or size."""
-    patterns = [f"data/*_{mic}.wav" for mic in MICROPHONES[:num_mics]]
-    patterns += ["labels/*.wav", "labels/*.txt"]
-    of_all = [folder for part in folders.values() for folder in part]
-    return listing_digest(
-        path for folder in of_all for pattern in patterns for path in sorted(folder.glob(pattern))
-    )
+    microphones = tuple(f"_{mic}" for mic in MICROPHONES[:num_mics])
+    files = []
+    for folder in (folder for part in folders.values() for folder in part):
+        files += [path for path in wav_files(folder / "data") if path.stem.endswith(microphones)]
+        files += [*wav_files(folder / "labels"), *sorted((folder / "labels").glob("*.txt"))]
+    return listing_digest(files)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -17,15 +16,13 @@ from pathlib import Path
 from zlib import crc32
 
 import numpy as np
-import soundfile
 from tqdm import tqdm
 
-from espnet2_tfckd.cli import run_command
+from espnet2_tfckd.cli import at_least_one, run_command
 from espnet2_tfckd.corpora import mini_sources as tables
 from espnet2_tfckd.corpora.mini_pools import (
     SPLITS,
     SplitSources,
-    audio_files,
     own_sources,
     package_sources,
     unpack_packages,
@@ -33,6 +30,8 @@ from espnet2_tfckd.corpora.mini_pools import (
 from espnet2_tfckd.corpora.mixing import mix_at_snr
 from espnet2_tfckd.corpora.pools import RATE, Clip, NoisePool, speech_clips
 from espnet2_tfckd.corpora.record import is_up_to_date, listing_digest, write_record
+from espnet2_tfckd.data.audio import audio_files, write_audio
+from espnet2_tfckd.data.paths import make_own_folder, refuse_overlap
 from espnet2_tfckd.datadir import DataDir, write_data_dir
 
 TEST_SNRS = (-2.5, 2.5, 7.5, 12.5)
@@ -72,13 +71,15 @@ def prepare_mini(
 
     Raises:
         FileNotFoundError: A tool, folder or package is missing; the message says what to do.
-        ValueError: An option makes no sense, or a recording cannot be used.
+        ValueError: If an option makes no sense, a recording cannot be used, or audio would be
+            written where recordings or other files lie.
         RuntimeError: A download failed repeatedly.
     """
     corpus_dir, data_dir = Path(corpus_dir), Path(data_dir)
     counts = dict(zip(SPLITS, (train_utts, valid_utts, test_utts), strict=True))
     _check_options(counts, seed, nj, source_dir, speech_dir, noise_dir)
     own = (Path(speech_dir), Path(noise_dir)) if speech_dir and noise_dir else None
+    refuse_overlap([corpus_dir / "mini"], own or ())
     options = {"counts": counts, "seed": seed, "corpus_dir": str(corpus_dir)}
     options["sources"] = _fingerprint(own)
     record = data_dir / "mini_options.json"
@@ -90,6 +91,7 @@ def prepare_mini(
     for split, count in counts.items():
         sources = own_sources(*own, split) if own else package_sources(unpacked, split, seed)
         audio_dir = corpus_dir / "mini" / split
+        make_own_folder(audio_dir, own or ())
         data = _build_split(sources, split, count, seed, audio_dir, nj)
         write_data_dir(data_dir / split, data)
         minutes = sum(float(row["seconds"]) for row in data.metadata.values()) / 60
@@ -126,9 +128,6 @@ def _fingerprint(own: tuple[Path, Path] | None) -> str:
 def _build_split(
     sources: SplitSources, split: str, count: int, seed: int, audio_dir: Path, nj: int
 ) -> DataDir:
-    shutil.rmtree(audio_dir, ignore_errors=True)
-    for kind in ("mixture", "reference"):
-        (audio_dir / kind).mkdir(parents=True)
     utterances = _choose(sources, split, count, seed, nj)
     data = DataDir({}, {}, {})
 
@@ -210,7 +209,7 @@ def _mix_utterance(
     level = rng.uniform(*LEVEL_RANGE)
     mixture, reference, gain = mix_at_snr(speech, noise, snr, level, RATE)
     for folder, signal in (("mixture", mixture), ("reference", reference)):
-        soundfile.write(audio_dir / folder / f"{utterance}.wav", signal, RATE, "PCM_16")
+        write_audio(audio_dir / folder / f"{utterance}.wav", signal, RATE)
     return {
         "seconds": f"{len(speech) / RATE:.3f}",
         "snr_db": f"{snr:.2f}",
@@ -229,7 +228,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for split, default in zip(SPLITS, (400, 40, 60), strict=True):
         parser.add_argument(f"--{split}_utts", type=int, default=default, metavar="N")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="number of threads")
+    parser.add_argument(
+        "--nj", type=at_least_one, default=os.cpu_count() or 1, help="number of threads"
+    )
     parser.add_argument("--source_dir", help="folder or mirror with the .deb and .whl files")
     parser.add_argument("--speech_dir", help="own speech: <split>/<speaker>/*.wav|flac|ogg")
     parser.add_argument("--noise_dir", help="own noise: <split>/*.wav|flac|ogg")

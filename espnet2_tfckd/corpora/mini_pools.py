@@ -18,7 +18,6 @@ from espnet2_tfckd.cli import atomic_write
 from espnet2_tfckd.corpora import mini_sources as tables
 from espnet2_tfckd.corpora.fetch import fetch_packages, sha256, unpack
 from espnet2_tfckd.corpora.pools import (
-    AUDIO_SUFFIXES,
     RATE,
     NoisePool,
     continuous_talk,
@@ -26,6 +25,7 @@ from espnet2_tfckd.corpora.pools import (
     read_opensfx,
     without,
 )
+from espnet2_tfckd.data.audio import audio_files
 
 SPLITS = ("train", "valid", "test")
 
@@ -138,13 +138,6 @@ def _write_credits(folder: Path, files: dict[str, Path], unpacked: Path) -> None
         temporary.write_text("\n".join(lines))
 
 
-def audio_files(folder: Path) -> list[Path]:
-    """All audio files below a folder, sorted."""
-    return sorted(
-        p for p in folder.rglob("*") if p.is_file() and p.suffix.lower() in AUDIO_SUFFIXES
-    )
-
-
 def own_sources(speech_dir: Path, noise_dir: Path, split: str) -> SplitSources:
     """One split of a user's own folders: ``<split>/<speaker>/*`` for speech, ``<split>/*`` noise.
 
@@ -175,7 +168,7 @@ def _wideband(files: list[Path], folder: Path) -> list[Path]:
     if not usable:
         raise ValueError(
             f"{folder} holds no audio of {RATE} Hz or more ({len(files)} files in all): put "
-            f"{', '.join(sorted(AUDIO_SUFFIXES))} files there"
+            f"recordings there (wav, flac, ogg, opus, mp3, m4a...)"
         )
     if len(usable) < len(files):
         print(f"note: {folder}: {len(files) - len(usable)} files below {RATE} Hz are left out")

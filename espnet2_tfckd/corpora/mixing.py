@@ -85,11 +85,14 @@ def mix_at_snr(
         neither clips.
 
     Raises:
-        ValueError: Lengths differ, or one of the two is silent.
+        ValueError: If lengths differ, one of the two is silent, or has samples that are not
+            numbers.
     """
     if len(speech) != len(noise):
         raise ValueError(f"speech has {len(speech)} samples and noise {len(noise)}")
     noise_power = float((noise.astype(np.float64) ** 2).mean()) if len(noise) else 0.0
+    if not np.isfinite(noise_power) or not np.isfinite(speech).all():
+        raise ValueError("speech and noise must be finite: no signal-to-noise ratio can be set")
     if noise_power < 1e-12:
         raise ValueError("the noise is silent: no signal-to-noise ratio can be set")
     reference = speech.astype(np.float64)

@@ -13,56 +13,45 @@ import soundfile
 import soxr
 from scipy.signal import firwin2, lfilter, welch
 
+from espnet2_tfckd.corpora.inspection import CLIPPED, clipped_share
 from espnet2_tfckd.corpora.mixing import active_power, frame_levels, loop_excerpt, trim
+from espnet2_tfckd.data.audio import SUFFIXES, read_audio
+from espnet2_tfckd.data.decoding import open_audio
+from espnet2_tfckd.datadir import SILENCE
 
 RATE = 16000
 SHORTEST, STANDALONE, LONGEST = 2.0, 3.0, 6.0  # seconds
-AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".g722"}
+QUIETEST = -100.0  # dB: no frame of a silent recording is louder
+DRAWS = 10  # of noise, before it is called silent
 
 Clip = tuple[np.ndarray, list[Path]]
 
 
 def read_mono(path: str | Path) -> np.ndarray:
-    """Decode any of ``AUDIO_SUFFIXES`` to 16 kHz mono float32, (T,).
-
-    libsndfile reads wav, flac and ogg; PyAV reads G.722 and opus.
+    """Decode a file to 16 kHz mono float32, (T,).
 
     Raises:
-        ValueError: The file cannot be decoded or holds NaN; the message names it.
+        OSError: If the file is missing or must not be read.
+        ValueError: If the file cannot be decoded or holds NaN; the message names it.
     """
-    path = Path(path)
     try:
-        if path.suffix in {".g722", ".opus"}:
-            samples, rate = _decode_with_av(path)
-        else:
-            samples, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    except (soundfile.LibsndfileError, ValueError) as error:  # PyAV's errors are ValueErrors too
-        raise ValueError(f"{path} cannot be decoded ({error}): replace or remove it") from error
+        samples, rate = read_audio(path)
+    except ValueError as error:
+        raise ValueError(f"{error}: replace or remove it") from error
     if not np.isfinite(samples).all():
         raise ValueError(f"{path} holds samples that are not numbers: replace or remove it")
     mono = samples.mean(axis=1)
     return mono if rate == RATE else soxr.resample(mono, rate, RATE).astype(np.float32)
 
 
-def _decode_with_av(path: Path) -> tuple[np.ndarray, int]:
-    import av
-
-    blocks, rate = [], RATE
-    with av.open(str(path), format="g722" if path.suffix == ".g722" else None) as container:
-        for frame in container.decode(audio=0):
-            block, rate = frame.to_ndarray(), frame.sample_rate
-            if not frame.format.is_planar:  # (1, T * C) -> (C, T)
-                block = block.reshape(-1, frame.layout.nb_channels).T
-            scale = 32768 if block.dtype == np.int16 else 1
-            blocks.append(block.T.astype(np.float32) / scale)
-    if not blocks:
-        raise ValueError("no audio in it")
-    return np.concatenate(blocks), rate
-
-
 def is_wideband(path: Path) -> bool:
-    """True if a recording has at least the corpus' sampling rate (opus and G.722 always do)."""
-    return path.suffix in {".g722", ".opus"} or soundfile.info(path).samplerate >= RATE
+    """True if a recording has at least the corpus' sampling rate.
+
+    Raises:
+        As :func:`read_mono`.
+    """
+    with open_audio(path) as audio:
+        return audio.rate >= RATE
 
 
 def read_opensfx(archive: str | Path, title: str) -> np.ndarray:
@@ -92,7 +81,7 @@ def usable_recordings(files: Sequence[Path], rng: np.random.Generator) -> Iterat
         signal = read_mono(path)
         if len(signal) < 0.25 * RATE or np.abs(signal).max() < 0.01:
             continue
-        if (np.abs(signal) >= 0.999).mean() > 2e-3:
+        if clipped_share(signal, path) > CLIPPED or frame_levels(signal, RATE).max() < QUIETEST:
             continue
         signal = trim(signal, RATE)
         yield signal / np.sqrt(active_power(signal, RATE)).astype(np.float32) * 0.05, [path]
@@ -168,16 +157,30 @@ class NoisePool:
         self.shaping = _speech_shape(talkers) if "speech_shaped" in shares else None
 
     def draw(self, length: int, rng: np.random.Generator) -> tuple[np.ndarray, str, str]:
-        """Noise of ``length`` samples with unit power (T,), its kind and its name."""
-        kind = str(rng.choice(self.kinds, p=self.probabilities))
+        """Noise of ``length`` samples with unit power (T,), its kind and its name.
+
+        What turns out silent is drawn again, by the same generator.
+
+        Raises:
+            ValueError: If all that is drawn is silent; names it.
+        """
         special: dict[str, Callable] = {
             "babble": self._babble,
             "speech_shaped": self._speech_shaped,
             "typing": self._typing,
         }
-        noise, name = special.get(kind, self._recording)(length, rng, kind)
-        power = (noise.astype(np.float64) ** 2).mean()
-        return noise / np.sqrt(power), kind, name
+        silent = {}
+        for _ in range(DRAWS):
+            kind = str(rng.choice(self.kinds, p=self.probabilities))
+            noise, name = special.get(kind, self._recording)(length, rng, kind)
+            power = (noise.astype(np.float64) ** 2).mean()
+            if power > SILENCE:
+                return noise / np.sqrt(power), kind, name
+            silent[name] = None
+        raise ValueError(
+            f"the noise {', '.join(silent)} is silent over {length / RATE:.2f} s wherever it was "
+            "cut: replace or remove it"
+        )
 
     def _recording(self, length: int, rng: np.random.Generator, kind: str):
         name = str(rng.choice(list(self.recordings[kind])))
@@ -187,6 +190,11 @@ class NoisePool:
             if (excerpt**2).mean() > 0.05 * (recording**2).mean():
                 break
             excerpt = loop_excerpt(recording, length, RATE, rng)
+        if not excerpt.any() and len(recording) > length and recording.any():
+            audible = np.flatnonzero(recording)  # little of it is: take some of that
+            begin = int(rng.choice(audible)) - int(rng.integers(length))
+            begin = min(max(0, begin), len(recording) - length)
+            excerpt = recording[begin : begin + length]
         return excerpt, name
 
     def _babble(self, length: int, rng: np.random.Generator, _kind: str):
@@ -217,17 +225,27 @@ def _speech_shape(talkers: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def continuous_talk(files: Sequence[Path], rng: np.random.Generator, seconds: float = 90):
-    """Recordings of background talkers strung together, at most a little over ``seconds``, (T,)."""
+    """Recordings of background talkers strung together, at most a little over ``seconds``, (T,).
+
+    Raises:
+        ValueError: If none can be used.
+    """
     parts, length = [], 0
     for signal, _ in usable_recordings(files, rng):
         parts.append(signal)
         length += len(signal)
         if length > seconds * RATE:
             break
+    if not parts:
+        raise ValueError(f"{_place(files)}: no recording is long and loud enough for background")
     return np.concatenate(parts)
+
+
+def _place(files: Sequence[Path]) -> str:
+    return str(files[0].parent) if files else "background talkers"
 
 
 def without(pattern: str, files: Sequence[Path]) -> list[Path]:
     """Audio files of full bandwidth whose path does not match a regular expression."""
-    audio = [path for path in files if path.suffix.lower() in AUDIO_SUFFIXES]
+    audio = [path for path in files if path.suffix.lower() in SUFFIXES]
     return [path for path in audio if not re.search(pattern, str(path)) and is_wideband(path)]

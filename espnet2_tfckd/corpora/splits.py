@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ import numpy as np
 from espnet2_tfckd.corpora.record import SETS
 from espnet2_tfckd.datadir import raise_problems
 
-#: The first folder below the one given, else the file's name up to the first ``-`` or ``_``.
-SPEAKER_PATTERN = r"[^/]+(?=/)|[^/_-]+"
+#: The first folder below the one given, else the file's name up to the first ``-`` or ``_`` after
+#: its first letter.
+SPEAKER_PATTERN = r"[^/]+(?=/)|[_-]*[^/_-]+|[^/]+"
 HELD_OUT = 0.1  # share of the speakers that make up validation, and again test
 
 
@@ -51,6 +53,36 @@ class Splitting:
         return {name: (ids[name], speakers[name], sets[name]) for name in speakers}
 
 
+def check_pattern(pattern: str) -> None:
+    """Refuse a --speaker_pattern that is no regular expression.
+
+    Raises:
+        ValueError: If it cannot be compiled; says where.
+    """
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(
+            f"--speaker_pattern {pattern!r} is not a regular expression ({error})"
+        ) from error
+
+
+def name_fault(name: str, pattern: str) -> str | None:
+    """Why a recording cannot get an utterance id and a speaker by its name; None if it can.
+
+    Examples:
+        >>> name_fault("ann/take 1", SPEAKER_PATTERN), name_fault("take 1", "p[0-9]")
+        (None, "has no speaker in its name: --speaker_pattern 'p[0-9]' does not match it")
+    """
+    if name.splitlines() != [name] or name != name.encode(errors="ignore").decode():
+        return "has a name with line breaks or undecodable characters: rename it"
+    try:
+        speaker_of(name, pattern)
+    except ValueError:
+        return f"has no speaker in its name: --speaker_pattern {pattern!r} does not match it"
+    return None
+
+
 def speaker_of(name: str, pattern: str) -> str:
     """The speaker of a recording by its path, without blanks.
 
@@ -64,6 +96,8 @@ def speaker_of(name: str, pattern: str) -> str:
     Examples:
         >>> speaker_of("ann b/take_1", SPEAKER_PATTERN), speaker_of("p226_001", SPEAKER_PATTERN)
         ('ann-b', 'p226')
+        >>> speaker_of("_x", SPEAKER_PATTERN), speaker_of("-", SPEAKER_PATTERN)
+        ('_x', '-')
     """
     match = re.match(pattern, name)
     speaker = (match[1] if match.groups() else match[0]) if match else None
@@ -126,16 +160,27 @@ def assign_sets(
     for position, name in enumerate(wanted):
         held_out = set(order[position * count : (position + 1) * count])
         chosen[name] = {n for n, s in speakers.items() if s in held_out and n not in listed}
+    _note_overlap(speakers, chosen)
     held_out_sets = {name: held_out for held_out, names in chosen.items() for name in names}
     return dict.fromkeys(speakers, SETS[0]) | held_out_sets
+
+
+def _note_overlap(speakers: dict[str, str], chosen: dict[str, set[str]]) -> None:
+    """Say which speakers are in several sets, as lists of recordings can have it."""
+    names = {"train": speakers.keys() - set().union(*chosen.values()), **chosen}
+    of_set = {name: {speakers[recording] for recording in of} for name, of in names.items()}
+    for first, second in combinations(of_set, 2):
+        if both := sorted(of_set[first] & of_set[second]):
+            shown = ", ".join(both[:5]) + (", ..." if len(both) > 5 else "")
+            print(f"note: {first} and {second} share {len(both)} speakers: {shown}")
 
 
 def read_list(path: str | Path, speakers: dict[str, str]) -> set[str]:
     """Names of the recordings that a list names, themselves or by their speaker.
 
     Raises:
-        FileNotFoundError: There is no such list.
-        ValueError: It names what is not there, or nothing.
+        FileNotFoundError: If there is no such list.
+        ValueError: If it names what is not there, or nothing, or is not UTF-8 text.
     """
     path = Path(path)
     if not path.is_file():
@@ -144,7 +189,11 @@ def read_list(path: str | Path, speakers: dict[str, str]) -> set[str]:
     for name, speaker in speakers.items():
         of_speaker.setdefault(speaker, set()).add(name)
     found, problems = set(), []
-    for line in filter(None, map(str.strip, path.read_text(encoding="utf-8").splitlines())):
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"the list {path} is not UTF-8 text: save it as such") from error
+    for line in filter(None, map(str.strip, lines)):
         names = _named(line, speakers) or of_speaker.get(line)
         if names:
             found |= names
@@ -155,5 +204,5 @@ def read_list(path: str | Path, speakers: dict[str, str]) -> set[str]:
 
 
 def _named(line: str, names: Collection[str]) -> set[str]:
-    without_suffix = str(Path(line).with_suffix(""))
+    without_suffix = str(Path(line).with_suffix("")) if Path(line).name else line
     return {name for name in (line, without_suffix) if name in names}

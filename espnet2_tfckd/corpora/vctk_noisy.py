@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from espnet2_tfckd.cli import run_command
+from espnet2_tfckd.cli import at_least_one, run_command
 from espnet2_tfckd.corpora.download import RemoteZip, fetch_zips, unpack_flat
 from espnet2_tfckd.corpora.inspection import (
     CLIPPED,
@@ -25,6 +25,7 @@ from espnet2_tfckd.corpora.inspection import (
     report_problems,
 )
 from espnet2_tfckd.corpora.record import SETS, is_up_to_date, listing_digest, write_record
+from espnet2_tfckd.data.audio import audio_files, wav_files
 from espnet2_tfckd.datadir import DataDir, write_data_dir
 
 SOURCE_URL = "https://datashare.ed.ac.uk/bitstream/handle/10283/2791"
@@ -110,14 +111,14 @@ def prepare_vctk_noisy(
         RuntimeError: A download failed.
         ValueError: The corpus deviates from what is distributed, or a zip is damaged.
     """
-    corpus_dir, data_dir = Path(corpus_dir), Path(data_dir)
+    corpus_dir, data_dir = _outermost(Path(corpus_dir)), Path(data_dir)
     if download:
         missing = [z for z in ZIPS if _folder(corpus_dir, Path(z.name).stem, ".wav") is None]
         fetch_zips(missing, source_url, corpus_dir)
     folders = _wav_folders(corpus_dir)
     options = {"split": split, "allow_incomplete": allow_incomplete}
     options["files"] = listing_digest(
-        path for folder in folders.values() for path in sorted(folder.resolve().glob("*.wav"))
+        path for folder in folders.values() for path in wav_files(folder.resolve())
     )
     record = data_dir / "vctk_noisy.json"
     if is_up_to_date(record, options, data_dir):
@@ -141,10 +142,21 @@ def prepare_vctk_noisy(
     write_record(record, options)
 
 
+def _outermost(corpus_dir: Path) -> Path:
+    """The folder itself; where it is one of the corpus' own folders, the one around that."""
+    own = {name for part in PARTS.values() for name in (part.noisy, part.clean, part.text)}
+    outer = corpus_dir.resolve()
+    if outer.name not in own:
+        return corpus_dir
+    while outer.name in own:
+        outer = outer.parent
+    return outer
+
+
 def _folder(corpus_dir: Path, name: str, suffix: str) -> Path | None:
     """The folder with the files, which the zips' own folder may lie in."""
     for folder in (corpus_dir / name, corpus_dir / name / name):
-        if any(folder.glob(f"*{suffix}")):
+        if folder.is_dir() and audio_files(folder, deep=False, suffixes=[suffix]):
             return folder
     return None
 
@@ -172,7 +184,7 @@ def _wav_folders(corpus_dir: Path) -> dict[str, Path]:
 
 def _inspect_part(corpus_dir: Path, part: Part, folders: dict[str, Path], nj: int) -> Inspected:
     """Read all audio of one part; its usable pairs make up the data directory."""
-    files = [{p.name: p.resolve() for p in folders[n].glob("*.wav")} for n in part[:2]]
+    files = [{p.stem: p.resolve() for p in wav_files(folders[n])} for n in part[:2]]
     names, problems = _paired_names(*files, folders[part.noisy], folders[part.clean])
     pairs = [(files[0][name], files[1][name]) for name in names]
     results = in_threads(lambda pair: inspect_pair(*pair), pairs, nj, part.noisy)
@@ -202,12 +214,12 @@ def _paired_names(
         (clean, noisy, clean_dir, noisy_dir),
     ):
         alone = sorted(mine.keys() - others.keys())
-        problems += [Problem(str(folder / name), f"is missing in {other}") for name in alone]
+        problems += [Problem(str(folder / f"{n}.wav"), f"is missing in {other}") for n in alone]
     paired = sorted(noisy.keys() & clean.keys())
-    named = [name for name in paired if re.fullmatch(r"p\d{3}_\d{3}\.wav", name)]
+    named = [name for name in paired if re.fullmatch(r"p\d{3}_\d{3}", name)]
     strange = sorted(set(paired) - set(named))
     text = "is named unlike the corpus' files (p226_001.wav): remove it"
-    return named, problems + [Problem(str(noisy_dir / name), text) for name in strange]
+    return named, problems + [Problem(str(noisy_dir / f"{name}.wav"), text) for name in strange]
 
 
 def _unlike_the_corpus(path: Path, recording: Recording) -> list[Problem]:
@@ -262,11 +274,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--download", help="fetch the zips that are missing", **switch)
     parser.add_argument("--source_url", default=SOURCE_URL, help="address of the zips' folder")
     parser.add_argument("--allow_incomplete", help="use what there is", **switch)
-    parser.add_argument("--nj", type=int, default=os.cpu_count() or 1, help="number of threads")
+    parser.add_argument(
+        "--nj", type=at_least_one, default=os.cpu_count() or 1, help="number of threads"
+    )
     options = vars(parser.parse_args(arguments))
     for name in ("download", "allow_incomplete"):
         options[name] = options[name] == "true"
-    options["nj"] = max(1, options["nj"])
     prepare_vctk_noisy(**options)
     print(f"data directories: {options['data_dir']}/{{{','.join(SETS)}}}")
 

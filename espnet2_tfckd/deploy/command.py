@@ -8,17 +8,18 @@ import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 
-from espnet2_tfckd.cli import run_command
+from espnet2_tfckd.cli import at_least_one, not_negative, run_command
 
-_worker = None  # the enhancer of a worker process
+_worker = None  # the enhancer of a worker process, or why it could not be loaded
 
 
 def enhance(args: argparse.Namespace) -> None:
     """Enhance files; those that fail are named at the end.
 
     Raises:
-        ValueError: Some files failed.
+        ValueError: If files failed, or inputs and output do not go together.
     """
     from tqdm import tqdm
 
@@ -43,16 +44,22 @@ def enhance(args: argparse.Namespace) -> None:
 
 
 def _seconds(pairs: list[tuple[str, str]]) -> float | None:
-    import soundfile
-
+    """Duration of all files by their headers; None if one does not tell."""
+    from espnet2_tfckd.data.decoding import open_audio
     from espnet2_tfckd.deploy.files import STANDARD_STREAM
 
-    if any(source == STANDARD_STREAM for source, _ in pairs):
-        return None
-    try:
-        return sum(soundfile.info(source).duration for source, _ in pairs)
-    except (RuntimeError, OSError):
-        return None  # what cannot be read is reported when its turn comes
+    total = 0.0
+    for source, _ in pairs:
+        if source == STANDARD_STREAM:
+            return None
+        try:
+            with open_audio(source) as audio:
+                if audio.frames is None:
+                    return None
+                total += audio.frames / audio.rate
+        except (ValueError, OSError):
+            return None  # what cannot be read is reported when its turn comes
+    return total
 
 
 def _outcomes(args, pairs, bar) -> Iterator[tuple]:
@@ -71,8 +78,16 @@ def _outcomes(args, pairs, bar) -> Iterator[tuple]:
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, spawn, _start_worker, setup) as pool:
         tasks = [pool.submit(_work, source, target, args.channel) for source, target in pairs]
-        for task in as_completed(tasks):
-            yield task.result()
+        try:
+            for task in as_completed(tasks):
+                yield task.result()
+        except BrokenProcessPool as error:
+            raise RuntimeError(
+                "an enhancing process ended unexpectedly (out of memory?): run the command again "
+                "with --skip_existing and a smaller --nj"
+            ) from error
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _start_worker(model: str, device: str, streaming: bool, int8: bool, threads: int) -> None:
@@ -82,12 +97,17 @@ def _start_worker(model: str, device: str, streaming: bool, int8: bool, threads:
     from espnet2_tfckd.deploy.enhancer import load_enhancer
 
     torch.set_num_threads(threads)
-    _worker = load_enhancer(model, device, streaming, int8)
+    try:
+        _worker = load_enhancer(model, device, streaming, int8)
+    except (ValueError, OSError, RuntimeError) as error:
+        _worker = error  # raised here, it would be a traceback of every worker
 
 
 def _work(source: str, target: str, channel: int) -> tuple:
     from espnet2_tfckd.deploy.files import enhance_file
 
+    if isinstance(_worker, Exception):
+        raise _worker
     seconds = []
     return enhance_file(_worker, source, target, channel, seconds.append), sum(seconds)
 
@@ -145,14 +165,16 @@ def get_parser() -> argparse.ArgumentParser:
     running.add_argument(
         "--int8", action="store_true", help="weights of 8 bits, of an ONNX folder that has them"
     )
-    running.add_argument("--channel", type=int, default=0, help="which of several channels to take")
+    running.add_argument(
+        "--channel", type=not_negative, default=0, help="which of several channels to take, from 0"
+    )
 
     command = commands.add_parser("enhance", help="enhance audio files", parents=[running])
     command.add_argument("inputs", nargs="+", help="audio files, folders, or - for standard input")
     command.add_argument(
         "--output", "-o", required=True, help="file, folder, or - for standard output"
     )
-    command.add_argument("--nj", type=int, default=1, help="files at a time")
+    command.add_argument("--nj", type=at_least_one, default=1, help="files at a time")
     command.add_argument(
         "--skip_existing", action="store_true", help="leave out files that have their output"
     )

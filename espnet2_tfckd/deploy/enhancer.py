@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet2_tfckd.deploy.signals import Blocks, enhanced_frames, enhanced_windows
+from espnet2_tfckd.deploy.signals import Blocks, enhanced_frames, enhanced_windows, separated
 
 CACHE = Path.home() / ".cache" / "espnet2_tfckd"
 CHECKPOINT = "valid.loss.best.pth"
@@ -122,8 +122,7 @@ class TorchEnhancer(Enhancer):
 
     def enhance_at_once(self, window: np.ndarray) -> np.ndarray:
         """A signal (samples, microphones) to its estimate (samples,), by ESPnet's inference."""
-        mixture = window[None] if self.microphones > 1 else window[None, :, 0]
-        return self._separate_speech(mixture, fs=self.sample_rate)[0][0]
+        return separated(self._separate_speech, window, self.sample_rate)
 
 
 class _Steps:

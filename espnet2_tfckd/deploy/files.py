@@ -9,16 +9,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
-from espnet2_tfckd.cli import atomic_write
+from espnet2_tfckd.data.audio import (
+    CONTAINERS,
+    SUFFIXES,
+    audio_files,
+    audio_writer,
+    container_of,
+    kept_subtype,
+)
+from espnet2_tfckd.data.decoding import AudioFile, open_audio
+from espnet2_tfckd.data.paths import refuse_overlap
 from espnet2_tfckd.deploy.enhancer import Enhancer
 from espnet2_tfckd.deploy.signals import Blocks, resampled
 
 STANDARD_STREAM = "-"
-_BLOCK = 2**16  # samples read at a time
-_SUFFIXES = {f".{name.lower()}" for name in soundfile.available_formats()} | {".opus", ".aif"}
-_WRITABLE = {".wav", ".flac"}
+_LEAST_SECONDS = 0.5  # in less, the mean of a signal is no offset
+_LARGE_OFFSET = 0.05  # of the signal's root mean square without it
 
 
 @dataclass
@@ -50,37 +57,64 @@ def plan(inputs: list[str], output: str) -> list[tuple[str, str]]:
         Pairs of source and target.
 
     Raises:
-        FileNotFoundError: An input is not there, or a folder holds no audio.
-        ValueError: Two files would get the same name, or several are to go into one.
+        FileNotFoundError: If an input is not there, or a folder holds no audio.
+        ValueError: If two files would get the same name, several are to go into one, the output has
+            no name or another suffix than what is written, or an input would be overwritten.
     """
-    pairs = []
-    for name in inputs:
-        path = Path(name)
-        if path.is_dir():
-            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in _SUFFIXES)
-            if not found:
-                raise FileNotFoundError(f"{name} holds no audio files")
-            pairs += [(str(p), p.relative_to(path)) for p in found]
-        elif name == STANDARD_STREAM or path.is_file():
-            pairs.append((name, Path(path.name if name != STANDARD_STREAM else "stdin.wav")))
-        else:
-            raise FileNotFoundError(f"{name} is not there")
+    if not output.strip():
+        raise ValueError("--output is empty: name a file or a folder")
+    pairs = [pair for name in inputs for pair in _sources(name)]
     is_one_file = len(pairs) == 1 and not Path(inputs[0]).is_dir()
     if output == STANDARD_STREAM or (is_one_file and not _is_folder(output)):
         if not is_one_file:
             raise ValueError("several files cannot go to one: name a folder with --output")
-        return [(pairs[0][0], output)]
+        planned = [(pairs[0][0], output)]
+        if output != STANDARD_STREAM:
+            container_of(output)
+    else:
+        planned = _into_folder(pairs, output)
+    # what lies in a folder of inputs would be an input itself the next time
+    folders = [name for name in inputs if Path(name).is_dir()]
+    sources = [source for source, _ in planned if source != STANDARD_STREAM]
+    targets = [target for _, target in planned if target != STANDARD_STREAM]
+    refuse_overlap(targets, [*sources, *folders])
+    return planned
+
+
+def _sources(name: str) -> list[tuple[str, Path]]:
+    """Files that an input stands for, each with its name in a folder of outputs."""
+    path = Path(name)
+    if path.is_dir():
+        if not (found := audio_files(path)):
+            raise FileNotFoundError(f"{name} holds no audio files")
+        return [(str(file), file.relative_to(path)) for file in found]
+    if name == STANDARD_STREAM:
+        return [(name, Path("stdin.wav"))]
+    if name and path.is_file():
+        return [(name, Path(path.name))]
+    raise FileNotFoundError(f"{name or 'an empty name'} is not there")
+
+
+def _is_folder(output: str) -> bool:
+    return Path(output).is_dir() or output.endswith("/") or not Path(output).suffix
+
+
+def _into_folder(pairs: list[tuple[str, Path]], output: str) -> list[tuple[str, str]]:
+    folder = Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"--output {output} is a file, and several files need a folder")
+    if not folder.is_dir() and not output.endswith("/") and folder.suffix.lower() in SUFFIXES:
+        raise ValueError(
+            f"--output {output} names a file, and several files need a folder (end it with / if it "
+            "is to be one)"
+        )
     targets = [
-        str(Path(output) / (name if name.suffix.lower() in _WRITABLE else name.with_suffix(".wav")))
+        str(folder / (name if name.suffix.lower() in CONTAINERS else name.with_suffix(".wav")))
         for _, name in pairs
     ]
     if twice := {target for target in targets if targets.count(target) > 1}:
         raise ValueError(f"several inputs would become {sorted(twice)[0]}: enhance them apart")
     return [(source, target) for (source, _), target in zip(pairs, targets, strict=True)]
-
-
-def _is_folder(output: str) -> bool:
-    return Path(output).is_dir() or output.endswith("/") or not Path(output).suffix
 
 
 def enhance_file(
@@ -95,7 +129,8 @@ def enhance_file(
     Args:
         enhancer: The model.
         source: Audio file, or ``-``.
-        target: File to write, or ``-``; at the model's rate, one channel.
+        target: File to write, or ``-``; at the model's rate, one channel, with the bits of the
+            source, 16 or more.
         channel: Which channel a model for one microphone takes of several.
         progress: Called with the seconds that have been read since the last call.
 
@@ -105,16 +140,51 @@ def enhance_file(
     outcome = Outcome(source)
     try:
         opened = io.BytesIO(sys.stdin.buffer.read()) if source == STANDARD_STREAM else source
-        with soundfile.SoundFile(opened) as audio:
+        offset = np.float32(_offset(opened, channel, outcome) if enhancer.microphones == 1 else 0)
+        with open_audio(opened) as audio:
             _adapt(audio, enhancer, channel, outcome)
             blocks = _read(audio, enhancer.microphones, channel, progress)
-            blocks = resampled(blocks, audio.samplerate, enhancer.sample_rate, enhancer.microphones)
-            _write(enhancer.enhance(blocks), enhancer.sample_rate, audio.subtype, target, outcome)
+            blocks = (block - offset for block in blocks) if offset else blocks
+            blocks = resampled(blocks, audio.rate, enhancer.sample_rate, enhancer.microphones)
+            estimate = enhancer.enhance(blocks)
+            estimate = (block + offset for block in estimate) if offset else estimate
+            _write(estimate, enhancer.sample_rate, audio.subtype, target, outcome)
+            if audio.fault:
+                outcome.messages.append(f"{audio.fault}; what is there has been enhanced")
     except (OSError, ValueError, RuntimeError) as error:
-        outcome.error = f"{source}: {error}"
+        outcome.error = _named(source, error)
     else:
         outcome.target = target
     return outcome
+
+
+def _offset(source: str | io.BytesIO, channel: int, outcome: Outcome) -> float:
+    """The constant that a channel's samples are shifted by, if it is large enough to harm.
+
+    A faulty converter adds one; networks that never saw any lose decibels by it (1.6 dB where it is
+    0.1), and none if it is taken away and put back.
+    """
+    count, total, energy = 0, 0.0, 0.0
+    with open_audio(source) as audio:
+        if not 0 <= channel < audio.channels:
+            channel = 0
+        for block in audio.blocks():
+            signal = block[:, channel].astype(np.float64)
+            count, total = count + len(signal), total + signal.sum()
+            energy += signal @ signal
+        if count < _LEAST_SECONDS * audio.rate or not np.isfinite(energy):
+            return 0.0
+    mean = total / count
+    if abs(mean) <= _LARGE_OFFSET * np.sqrt(max(0.0, energy / count - mean**2)):
+        return 0.0
+    outcome.messages.append(
+        f"a constant offset of {mean:.3f} was taken away for the model and put back"
+    )
+    return mean
+
+
+def _named(source: str, error: Exception) -> str:
+    return str(error) if source in str(error) else f"{source}: {error}"
 
 
 def read_mixture(source: str, enhancer: Enhancer, channel: int = 0) -> np.ndarray:
@@ -129,24 +199,22 @@ def read_mixture(source: str, enhancer: Enhancer, channel: int = 0) -> np.ndarra
         The mixture, (samples, microphones).
 
     Raises:
-        ValueError: The file cannot be read or does not suit the model; names it.
+        ValueError: If the file cannot be read or does not suit the model; names it.
     """
     try:
-        with soundfile.SoundFile(source) as audio:
+        with open_audio(source) as audio:
             _adapt(audio, enhancer, channel, Outcome(source))
             blocks = _read(audio, enhancer.microphones, channel, lambda seconds: None)
-            rates = audio.samplerate, enhancer.sample_rate
+            rates = audio.rate, enhancer.sample_rate
             return np.concatenate(list(resampled(blocks, *rates, enhancer.microphones)))
     except (OSError, ValueError, RuntimeError) as error:
-        raise ValueError(f"{source}: {error}") from error
+        raise ValueError(_named(source, error)) from error
 
 
-def _adapt(audio, enhancer: Enhancer, channel: int, outcome: Outcome) -> None:
-    if audio.frames == 0:
-        raise ValueError("is empty")
-    if audio.samplerate != enhancer.sample_rate:
+def _adapt(audio: AudioFile, enhancer: Enhancer, channel: int, outcome: Outcome) -> None:
+    if audio.rate != enhancer.sample_rate:
         outcome.messages.append(
-            f"{audio.samplerate} Hz, resampled to the model's {enhancer.sample_rate} Hz"
+            f"{audio.rate} Hz, resampled to the model's {enhancer.sample_rate} Hz"
         )
     if enhancer.microphones > 1:
         if audio.channels != enhancer.microphones:
@@ -154,39 +222,33 @@ def _adapt(audio, enhancer: Enhancer, channel: int, outcome: Outcome) -> None:
                 f"has {audio.channels} channel(s), the model takes {enhancer.microphones}"
             )
     elif audio.channels > 1:
-        if channel >= audio.channels:
+        if not 0 <= channel < audio.channels:
             raise ValueError(f"has {audio.channels} channel(s), there is no channel {channel}")
         outcome.messages.append(f"{audio.channels} channels, of which channel {channel} is taken")
 
 
-def _read(audio, microphones: int, channel: int, progress: Callable[[float], None]) -> Blocks:
-    for block in audio.blocks(_BLOCK, dtype="float32", always_2d=True):
+def _read(
+    audio: AudioFile, microphones: int, channel: int, progress: Callable[[float], None]
+) -> Blocks:
+    is_empty = True
+    for block in audio.blocks():
         if not np.isfinite(block).all():
             raise ValueError("contains samples that are not a number: repair or leave it out")
-        progress(len(block) / audio.samplerate)
+        is_empty = False
+        progress(len(block) / audio.rate)
         yield block if microphones > 1 else block[:, channel : channel + 1]
+    if is_empty:
+        raise ValueError("is empty")
 
 
 def _write(blocks: Blocks, rate: int, subtype: str, target: str, outcome: Outcome) -> None:
-    kind = "flac" if Path(target).suffix.lower() == ".flac" else "wav"
-    if subtype not in soundfile.available_subtypes(kind):
-        subtype = "PCM_16"
-    clips = not subtype.startswith(("FLOAT", "DOUBLE"))
-    clipped = 0
-
-    def write_to(file) -> None:
-        nonlocal clipped
-        with soundfile.SoundFile(file, "w", rate, 1, subtype, format=kind) as audio:
-            for block in blocks:
-                clipped += int((np.abs(block) > 1).sum()) if clips else 0
-                audio.write(block)
-
+    written = io.BytesIO() if target == STANDARD_STREAM else target
+    container = "WAV" if target == STANDARD_STREAM else container_of(target)
+    sources = [] if outcome.source == STANDARD_STREAM else [outcome.source]
+    with audio_writer(written, rate, 1, kept_subtype(subtype, container), sources) as writer:
+        for block in blocks:
+            writer.write(block)
     if target == STANDARD_STREAM:
-        written = io.BytesIO()
-        write_to(written)
         sys.stdout.buffer.write(written.getvalue())
-    else:
-        with atomic_write(target) as temporary:
-            write_to(str(temporary))
-    if clipped:
-        outcome.messages.append(f"{clipped} samples clipped: give it as 32-bit float wav")
+    if writer.clipped:
+        outcome.messages.append(f"{writer.clipped} samples clipped: give it as 32-bit float wav")

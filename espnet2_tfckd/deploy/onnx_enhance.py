@@ -7,6 +7,7 @@ python enhance.py noisy.wav enhanced.wav --int8     # weights of 8 bits, if they
 
 import argparse
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -28,9 +29,14 @@ class Enhancer:
         file = model["int8"]["file"] if int8 else model["file"]
         self.session = onnxruntime.InferenceSession(str(Path(folder) / file), options)
         self.state_names = [state["name"] for state in model.get("states", [])]
-        self.states = [np.zeros(s["shape"], np.float32) for s in model.get("states", [])]
+        self.state_shapes = [state["shape"] for state in model.get("states", [])]
+        self.reset()
         size = self.meta["n_fft"]
         self.window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)).astype(np.float32)
+
+    def reset(self):
+        """Forget what was enhanced before: another recording begins."""
+        self.states = [np.zeros(shape, np.float32) for shape in self.state_shapes]
 
     def step(self, spectrum):
         """Complex spectrum (T, M, F) to the estimate's (T, F); in streaming, T is 1."""
@@ -41,9 +47,13 @@ class Enhancer:
         return estimate[0, 0] + 1j * estimate[0, 1]
 
     def enhance(self, signal):
-        """Signal (samples, M) to the estimate (samples,)."""
+        """A recording (samples, M) to the estimate (samples,)."""
         size, hop = self.meta["n_fft"], self.meta["hop_length"]
-        padded = np.pad(signal, ((size // 2, size // 2), (0, 0)), mode="reflect")
+        self.reset()
+        # Whole hops: after any other length, only the edge of one window would cover the end.
+        hops = max(-(-len(signal) // hop), size // 2 // hop + 1)
+        padded = np.pad(signal, ((0, hops * hop - len(signal)), (0, 0)), mode="reflect")
+        padded = np.pad(padded, ((size // 2, size // 2), (0, 0)), mode="reflect")
         starts = range(0, len(padded) - size + 1, hop)
         frames = np.stack([padded[s : s + size] for s in starts]) * self.window[:, None]
         spectrum = np.fft.rfft(frames, axis=1).transpose(0, 2, 1)
@@ -59,15 +69,37 @@ class Enhancer:
         return output[size // 2 : size // 2 + len(signal)].astype(np.float32)
 
 
+def enhance_file(enhancer, source, target):
+    """Enhance a file into a wav file of 32-bit floats, which gets its name once it is whole."""
+    if os.path.exists(target) and os.path.samefile(source, target):
+        raise ValueError("would be overwritten: name another output")
+    if not target.lower().endswith(".wav"):
+        raise ValueError(f"is written as wav only, not as {target}")
+    audio, rate = soundfile.read(source, dtype="float32", always_2d=True)
+    expected = (enhancer.meta["sample_rate"], enhancer.meta["microphones"])
+    if (rate, audio.shape[1]) != expected:
+        raise ValueError(f"the model takes {expected[0]} Hz and {expected[1]} channel(s)")
+    if not len(audio) or not np.isfinite(audio).all():
+        raise ValueError("is empty, or holds samples that are not numbers")
+    estimate = enhancer.enhance(audio)
+    if not np.isfinite(estimate).all():
+        raise ValueError("the model's output is not finite")
+    partial = f"{target}.partial"
+    try:
+        soundfile.write(partial, estimate, rate, "FLOAT", format="WAV")
+        os.replace(partial, target)
+    finally:
+        Path(partial).unlink(missing_ok=True)
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("input"), parser.add_argument("output")
     parser.add_argument("--offline", action="store_true")
     parser.add_argument("--int8", action="store_true")
     arguments = parser.parse_args()
-    enhancer = Enhancer(Path(__file__).parent, arguments.offline, arguments.int8)
-    audio, rate = soundfile.read(arguments.input, dtype="float32", always_2d=True)
-    expected = (enhancer.meta["sample_rate"], enhancer.meta["microphones"])
-    if (rate, audio.shape[1]) != expected:
-        raise SystemExit(f"the model takes {expected[0]} Hz and {expected[1]} channel(s)")
-    soundfile.write(arguments.output, enhancer.enhance(audio), rate, "FLOAT")
+    try:
+        enhancer = Enhancer(Path(__file__).parent, arguments.offline, arguments.int8)
+        enhance_file(enhancer, arguments.input, arguments.output)
+    except Exception as error:  # onnxruntime's errors have no class of their own
+        raise SystemExit(f"error: {arguments.input}: {error}") from None

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soxr
+
+if TYPE_CHECKING:
+    from espnet2.bin.enh_inference import SeparateSpeech
 
 Blocks = Iterator[np.ndarray]
 
@@ -46,6 +50,59 @@ class _Buffer:
         self.samples = self.samples[size:]
 
 
+def whole_hops(signal: np.ndarray, n_fft: int, hop: int) -> np.ndarray:
+    """Continue a signal by its reflection to a whole number of hops, more than half a window.
+
+    A centred STFT of any other length ends with a frame whose window is almost 0 where no other
+    frame covers the signal, so that the inverse STFT divides by almost 0: a click. After this two
+    frames or more cover every sample. Everything that enhances pads so, and cuts the estimate.
+
+    Args:
+        signal: (samples, ...), one sample or more.
+        n_fft: Length of the window.
+        hop: Samples from frame to frame.
+
+    Examples:
+        >>> whole_hops(np.array([1, 2, 3, 4, 5]), 4, 4), whole_hops(np.array([7]), 4, 2)
+        (array([1, 2, 3, 4, 5, 4, 3, 2]), array([7, 7, 7, 7]))
+    """
+    hops = max(-(-len(signal) // hop), n_fft // 2 // hop + 1)
+    padding = [(0, hops * hop - len(signal)), *[(0, 0)] * (signal.ndim - 1)]
+    return np.pad(signal, padding, mode="reflect")
+
+
+def separated(separate_speech: SeparateSpeech, mixture: np.ndarray, rate: int) -> np.ndarray:
+    """A whole signal by ESPnet's inference, without its click at the end and of any length.
+
+    Args:
+        separate_speech: The model.
+        mixture: (samples, channels), float32.
+        rate: In Hz.
+
+    Returns:
+        The estimate, (samples,).
+
+    Raises:
+        ValueError: If the signal is empty.
+    """
+    if not len(mixture):
+        raise ValueError("is empty")
+    padded = whole_hops(mixture, *_framing(separate_speech.enh_model.encoder))
+    batch = padded.T if padded.shape[1] == 1 else padded[None]
+    estimate = separate_speech(batch, fs=rate)[0][0][: len(mixture)]
+    # convolutional decoders may end some samples early
+    return np.pad(estimate, (0, len(mixture) - len(estimate)))
+
+
+def _framing(encoder) -> tuple[int, int]:
+    """Samples of a frame, and from frame to frame, of ESPnet's encoder; (1, 1) if it has none."""
+    stft = getattr(encoder, "stft", None)
+    if stft is not None:
+        return stft.n_fft, stft.hop_length
+    kernel = getattr(encoder, "kernel_size", 1)
+    return 2 * kernel, getattr(encoder, "stride", 1)
+
+
 def enhanced_frames(
     blocks: Iterable[np.ndarray],
     channels: int,
@@ -56,37 +113,44 @@ def enhanced_frames(
 ) -> Blocks:
     """Enhance with a network that remembers what came before: exactly as all at once.
 
-    The frames are those of a centred STFT with a Hann window, the ends of the signal reflected.
+    The frames are those of a centred STFT with a Hann window of the signal as :func:`whole_hops`
+    continues it, its ends reflected.
 
     Args:
         blocks: The signal, each block (samples, channels).
         channels: Channels of the signal.
         step: Complex spectra (T, channels, F) of the next frames to the estimate's (T, F).
         n_fft: Length of window and transform.
-        hop: Samples from frame to frame.
+        hop: Samples from frame to frame; at most half a window.
         frames_per_step: Frames T handed over at a time; fewer at the end.
 
     Yields:
         The estimate, (samples,), as many samples in all as the signal has.
 
     Raises:
-        ValueError: The signal is too short for a centred STFT.
+        ValueError: If the signal is empty.
     """
     window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)).astype(np.float32)
-    half, buffer = n_fft // 2, _Buffer(blocks, channels)
-    buffer.fill(half + 1)
-    if len(buffer.samples) <= half:
-        raise ValueError(f"has {len(buffer.samples)} samples, {half + 1} are needed at least")
+    half, buffer, total = n_fft // 2, _Buffer(blocks, channels), None
+    buffer.fill(n_fft + hop)
+    if buffer.ended:
+        total = len(buffer.samples)
+        if not total:
+            raise ValueError("is empty")
+        buffer.samples = whole_hops(buffer.samples, n_fft, hop)
+        buffer.samples = np.pad(buffer.samples, ((0, half), (0, 0)), mode="reflect")
     buffer.samples = np.concatenate([buffer.samples[half:0:-1], buffer.samples])
-    total, written, reflected = None, 0, False
+    written, seen = 0, -half  # of the signal itself, at the beginning of the buffer
     tail = np.zeros((2, n_fft), np.float32)  # overlap-added so far: signal, squared windows
-    seen = -half  # of the signal itself, at the beginning of the buffer
     while True:
-        span = n_fft + (frames_per_step - 1) * hop
-        buffer.fill(span + half + 1)  # the end can only be reflected while enough is left
-        if buffer.ended and not reflected:
-            reflected, total = True, seen + len(buffer.samples)
-            buffer.samples = np.concatenate([buffer.samples, buffer.samples[-2 : -half - 2 : -1]])
+        # the end can only be reflected while enough is left
+        buffer.fill(n_fft + (frames_per_step - 1) * hop + half + hop)
+        if buffer.ended and total is None:
+            total = seen + len(buffer.samples)
+            padding = -total % hop
+            for size in (padding, half):
+                reflected = buffer.samples[-2 : -size - 2 : -1]
+                buffer.samples = np.concatenate([buffer.samples, reflected])
         count = min(frames_per_step, (len(buffer.samples) - n_fft) // hop + 1)
         if count > 0:
             starts = np.arange(count) * hop

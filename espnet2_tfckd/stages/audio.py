@@ -55,7 +55,8 @@ def read_pair(data: DataDir, utterance: str) -> tuple[np.ndarray, np.ndarray, in
 
 def headroom_gain(*signals: np.ndarray) -> float:
     """Gain of at most 1 that keeps all signals within the range of fixed-point audio."""
-    return min(1.0, 0.999 / max(float(np.abs(signal).max()) for signal in signals))
+    peak = max(float(np.abs(signal).max(initial=0)) for signal in signals)
+    return min(1.0, 0.999 / peak) if peak else 1.0
 
 
 def process_in_shards(

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espnet2_tfckd.cli import atomic_write, run_command
+from espnet2_tfckd.cli import at_least_one, atomic_write, not_negative, run_command
+from espnet2_tfckd.data.audio import write_audio
 from espnet2_tfckd.data.freshness import (
     change,
     changed_files,
@@ -19,7 +20,9 @@ from espnet2_tfckd.data.freshness import (
     read_record,
     write_record,
 )
-from espnet2_tfckd.datadir import read_audio, read_data_dir
+from espnet2_tfckd.data.paths import refuse_overlap
+from espnet2_tfckd.datadir import file_of, read_audio, read_data_dir
+from espnet2_tfckd.deploy.signals import separated
 from espnet2_tfckd.inference import load_separate_speech, model_made_of
 from espnet2_tfckd.scoring.parallel import MAX_NAMED
 from espnet2_tfckd.stages.enhance_workers import list_devices, outcomes
@@ -29,7 +32,7 @@ from espnet2_tfckd.training.process import only_one
 if TYPE_CHECKING:
     from espnet2.bin.enh_inference import SeparateSpeech
 
-REVISION = 1  # raised when the same model makes other audio of the same mixture
+REVISION = 2  # raised when the same model makes other audio of the same mixture
 SUBTYPES = {"wav": "FLOAT", "flac": "PCM_24"}  # no clipping; 16 bits would clip and round
 
 
@@ -77,8 +80,6 @@ def enhance_utterance(separate_speech: SeparateSpeech, task: Task, inference: In
             utterance.
         RuntimeError: The model breaks down on the mixture; names the utterance.
     """
-    import soundfile
-
     mixture, sample_rate = read_audio(task.mixture)
     if sample_rate != inference.sample_rate:
         raise ValueError(
@@ -86,9 +87,8 @@ def enhance_utterance(separate_speech: SeparateSpeech, task: Task, inference: In
         )
     if len(mixture) == 0 or not np.all(np.isfinite(mixture)):
         raise ValueError(f"{task.utterance}: the mixture is empty or has NaN or infinite samples")
-    batch = mixture.T if mixture.shape[1] == 1 else mixture[None]
     try:
-        estimate = separate_speech(batch, fs=sample_rate)[0][0]
+        estimate = separated(separate_speech, mixture, sample_rate)
     except (RuntimeError, ValueError, IndexError, AssertionError) as error:
         raise RuntimeError(
             f"{task.utterance}: the model fails on {mixture.shape[0]} samples in "
@@ -96,12 +96,10 @@ def enhance_utterance(separate_speech: SeparateSpeech, task: Task, inference: In
         ) from error
     if not np.all(np.isfinite(estimate)):
         raise ValueError(f"{task.utterance}: the estimate has NaN or infinite samples")
-    # convolutional decoders may end some samples early or late
-    estimate = np.pad(estimate[: len(mixture)], (0, max(0, len(mixture) - len(estimate))))
     if inference.audio_format == "flac" and np.abs(estimate).max() > 1:
         raise ValueError(f"{task.utterance}: the estimate would clip in flac: use wav")
-    with atomic_write(task.output) as temporary:
-        soundfile.write(temporary, estimate, sample_rate, SUBTYPES[inference.audio_format])
+    subtype = SUBTYPES[inference.audio_format]
+    write_audio(task.output, estimate, sample_rate, subtype, [file_of(task.mixture)])
 
 
 def _discard_stale(output_dir: Path, outputs: dict[str, Path], parts: dict[str, dict]) -> None:
@@ -165,6 +163,7 @@ def enhance(
     mixtures = read_data_dir(data_dir).mixture
     model = inference.made_of()
     outputs = {utt: output_dir / "wavs" / f"{utt}.{inference.audio_format}" for utt in mixtures}
+    refuse_overlap(outputs.values(), map(file_of, mixtures.values()))
     before = read_record(output_dir / "made_of_mixtures.json")
     of_mixtures = made_of(named_files(mixtures, "mixture"), before=before)
     with only_one(output_dir):
@@ -244,8 +243,8 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--inference_model", default="valid.loss.best.pth", help="checkpoint in it")
     parser.add_argument("--data_dir", required=True, help="data directory to enhance")
     parser.add_argument("--output_dir", required=True, help="directory of the enhanced audio")
-    parser.add_argument("--nj", type=int, default=1, help="processes when on the CPU")
-    parser.add_argument("--ngpu", type=int, default=0, help="GPUs, a process each; 0: CPU")
+    parser.add_argument("--nj", type=at_least_one, default=1, help="processes when on the CPU")
+    parser.add_argument("--ngpu", type=not_negative, default=0, help="GPUs, a process each; 0: CPU")
     parser.add_argument("--fs", type=int, default=16000, help="sample rate of the data in Hz")
     parser.add_argument("--audio_format", choices=SUBTYPES, default="wav")
     parser.add_argument("--ref_channel", type=int, help="reference channel of a multichannel model")
@@ -254,10 +253,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Run the stage from the command line."""
-    parser = get_parser()
-    args = parser.parse_args()
-    if args.nj < 1 or args.ngpu < 0:
-        parser.error("--nj must be at least 1 and --ngpu at least 0")
+    args = get_parser().parse_args()
     inference = Inference(
         args.exp_dir, args.inference_model, args.fs, args.audio_format, args.ref_channel
     )

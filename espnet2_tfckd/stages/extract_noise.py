@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import soundfile
 
-from espnet2_tfckd.cli import atomic_write, run_command
-from espnet2_tfckd.datadir import read_data_dir, signal_fault
+from espnet2_tfckd.cli import at_least_one, atomic_write, run_command
+from espnet2_tfckd.data.audio import write_audio
+from espnet2_tfckd.data.paths import refuse_overlap
+from espnet2_tfckd.datadir import read_data_dir, signal_fault, source_files
 from espnet2_tfckd.stages.audio import process_in_shards, read_pair
 
 
@@ -34,6 +35,7 @@ def extract_noise(data_dir: str | Path, nj: int = 1) -> tuple[int, int]:
             length or rate, several channels. Or no mixture has noise.
     """
     data, folder = read_data_dir(data_dir), Path(data_dir) / "noise"
+    refuse_overlap([folder], source_files(data))
 
     def work(_number: int, utterances: Sequence[str], problems: list[str]) -> dict[str, str]:
         entries = {}
@@ -52,9 +54,8 @@ def extract_noise(data_dir: str | Path, nj: int = 1) -> tuple[int, int]:
             entries[utterance] = ""
             if signal_fault(noise) is None:
                 path = folder / f"{utterance}.wav"
-                with atomic_write(path) as temporary:
-                    # Its level is ESPnet's to choose: let it use all of the 16 bits.
-                    soundfile.write(temporary, 0.999 / np.abs(noise).max() * noise, rate, "PCM_16")
+                # Its level is ESPnet's to choose: let it use all of the 16 bits.
+                write_audio(path, 0.999 / np.abs(noise).max() * noise, rate)
                 entries[utterance] = str(path)
         return entries
 
@@ -75,9 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of :func:`extract_noise`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data_dir", help="data directory of the training set")
-    parser.add_argument("--nj", type=int, default=1, help="number of threads")
+    parser.add_argument("--nj", type=at_least_one, default=1, help="number of threads")
     options = parser.parse_args(arguments)
-    written, without = extract_noise(options.data_dir, max(1, options.nj))
+    written, without = extract_noise(options.data_dir, options.nj)
     print(f"{written} noises, {without} mixtures without any: {options.data_dir}/noise.scp")
 
 

@@ -12,11 +12,20 @@ import numpy as np
 import soundfile
 import soxr
 
-from espnet2_tfckd.cli import atomic_write, run_command
-from espnet2_tfckd.datadir import DataDir, raise_problems, read_data_dir, write_data_dir
+from espnet2_tfckd.cli import at_least_one, atomic_write, run_command
+from espnet2_tfckd.data.audio import FINE_SUBTYPES, refuse_unwritable, write_audio
+from espnet2_tfckd.data.paths import refuse_overlap
+from espnet2_tfckd.datadir import (
+    DataDir,
+    raise_problems,
+    read_data_dir,
+    source_files,
+    write_data_dir,
+)
 from espnet2_tfckd.stages.audio import headroom_gain, process_in_shards, read_pair
 
 AUDIO_FORMATS = ("wav", "flac", "wav.ark", "flac.ark")
+PLAIN_SUBTYPES = ("PCM_U8", "PCM_S8", "PCM_16", *FINE_SUBTYPES)
 RESAMPLING = "HQ"  # soxr's 20 bit quality: its error lies below the 16 bit of the files written
 Pair = tuple[np.ndarray, np.ndarray]
 
@@ -50,11 +59,13 @@ def format_data_dir(
         FileNotFoundError: ``in_dir`` is no data directory, or audio is missing.
         ValueError: Utterances cannot be used: unreadable, empty, silent or not finite audio, pairs
             that differ in length or rate, mixtures that differ in channels. All are listed.
+            Or audio of ``in_dir`` lies where this writes.
     """
     if audio_format not in AUDIO_FORMATS:
         raise ValueError(f"audio_format must be one of {', '.join(AUDIO_FORMATS)}: {audio_format}")
     source, out_dir = read_data_dir(in_dir), Path(out_dir)
     folder, shortest = out_dir / "audio", round(repeat_until * fs)
+    refuse_overlap([folder], source_files(source))
 
     def work(number: int, utterances: Sequence[str], problems: list[str]) -> dict[str, dict]:
         pairs, results = {}, {}
@@ -72,11 +83,15 @@ def format_data_dir(
                     soxr.resample(s, rate, fs, RESAMPLING) for s in (mixture, reference)
                 )
             entries = [source.mixture[utterance], source.reference[utterance]]
+            if not len(mixture):
+                problems.append(f"{utterance}: lasts less than a sample at {fs} Hz")
+                continue
             result["repeated"] = len(mixture) < shortest
             if result["repeated"]:
                 mixture, reference = (_repeat(s, shortest) for s in (mixture, reference))
             is_kept = rate == fs and is_mono and not result["repeated"]
-            if is_kept and all(_is_right(entry, audio_format) for entry in entries):
+            length = len(mixture)
+            if is_kept and all(_is_right(entry, audio_format, length) for entry in entries):
                 result["entries"] = entries
             else:
                 result["gain"] = headroom_gain(mixture, reference)
@@ -114,9 +129,20 @@ def _repeat(signal: np.ndarray, length: int) -> np.ndarray:
     return np.tile(signal, (-(-length // len(signal)), 1))[:length]
 
 
-def _is_right(entry: str, audio_format: str) -> bool:
-    """True if an entry is a plain file of the wanted format (WAVEX is wav) by its contents."""
-    return Path(entry).is_file() and soundfile.info(entry).format.lower().startswith(audio_format)
+def _is_right(entry: str, audio_format: str, length: int) -> bool:
+    """True if an entry is a plain file that ESPnet reads as it is, by its contents (not its name).
+
+    Its format is the wanted one (WAVEX is wav), its samples are not compressed in a way that keeps
+    libsndfile from jumping in it, and its header states the length that was read.
+    """
+    if not Path(entry).is_file():
+        return False
+    try:
+        info = soundfile.info(entry)
+    except soundfile.LibsndfileError:  # FFmpeg has decoded it
+        return False
+    is_plain = info.subtype in PLAIN_SUBTYPES and info.frames == length
+    return is_plain and info.format.lower().startswith(audio_format)
 
 
 def _write_files(
@@ -126,8 +152,7 @@ def _write_files(
     for utterance, pair in pairs.items():
         paths = [folder / k / f"{utterance}.{audio_format}" for k in ("mixture", "reference")]
         for path, signal in zip(paths, pair, strict=True):
-            with atomic_write(path) as temporary:
-                soundfile.write(temporary, signal, fs, "PCM_16")
+            write_audio(path, signal, fs)
         entries[utterance] = [str(path) for path in paths]
     return entries
 
@@ -144,6 +169,7 @@ def _write_arks(
         with atomic_write(path) as temporary, open(temporary, "wb") as ark:
             for utterance, pair in pairs.items():
                 offset = ark.tell() + len(f"{utterance} ".encode())
+                refuse_unwritable(pair[side], f"{path}, {utterance}")
                 audio = {utterance: (fs, pair[side])}
                 kaldiio.save_ark(ark, audio, write_function="soundfile", write_kwargs=settings)
                 entries[utterance].append(f"{path}:{offset}")
@@ -200,9 +226,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--repeat_until", type=float, default=0.0, help="repeat shorter utterances (seconds)"
     )
-    parser.add_argument("--nj", type=int, default=1, help="number of threads")
+    parser.add_argument("--nj", type=at_least_one, default=1, help="number of threads")
     options = parser.parse_args(arguments)
-    options.nj = max(1, options.nj)
     format_data_dir(**vars(options))
     print(f"formatted data directory: {options.out_dir}")
 

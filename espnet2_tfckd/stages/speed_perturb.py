@@ -6,11 +6,12 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-import soundfile
 import soxr
 
-from espnet2_tfckd.cli import atomic_write, run_command
-from espnet2_tfckd.datadir import DataDir, read_data_dir, write_data_dir
+from espnet2_tfckd.cli import at_least_one, run_command
+from espnet2_tfckd.data.audio import write_audio
+from espnet2_tfckd.data.paths import refuse_overlap
+from espnet2_tfckd.datadir import DataDir, read_data_dir, source_files, write_data_dir
 from espnet2_tfckd.stages.audio import headroom_gain, process_in_shards, read_pair
 
 
@@ -30,11 +31,13 @@ def speed_perturb(
 
     Raises:
         FileNotFoundError: ``in_dir`` is no data directory, or audio is missing.
-        ValueError: Factors make no sense, or utterances cannot be used (they are listed).
+        ValueError: If factors make no sense, utterances cannot be used (they are listed), or audio
+            of ``in_dir`` lies where this writes.
     """
     if not factors or len(set(factors)) < len(factors) or not all(0.5 <= f <= 2 for f in factors):
         raise ValueError(f"speed factors must be distinct and between 0.5 and 2, got {factors}")
     source, out_dir = read_data_dir(in_dir), Path(out_dir)
+    refuse_overlap([out_dir / "audio"], source_files(source))
     copies = [source if factor == 1 else _copy(source, out_dir, factor, nj) for factor in factors]
     together = DataDir({}, {}, {})
     for copy in copies:
@@ -56,11 +59,13 @@ def _copy(source: DataDir, out_dir: Path, factor: float, nj: int) -> DataDir:
                 problems.append(f"{utterance}: {error}")
                 continue
             faster = [soxr.resample(signal, rate * factor, rate) for signal in (mixture, reference)]
+            if not len(faster[0]):
+                problems.append(f"{utterance}: lasts less than a sample at speed {factor:g}")
+                continue
             gain = headroom_gain(*faster)
             paths = [folder / kind / f"{utterance}.wav" for kind in ("mixture", "reference")]
             for path, signal in zip(paths, faster, strict=True):
-                with atomic_write(path) as temporary:
-                    soundfile.write(temporary, signal * gain, rate, "PCM_16")
+                write_audio(path, signal * gain, rate)
             entries[utterance] = [str(path) for path in paths]
         return entries
 
@@ -91,13 +96,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("in_dir", help="data directory to read")
     parser.add_argument("out_dir", help="data directory to write")
     parser.add_argument("--factors", default="0.9 1.0 1.1", help='e.g. "0.9 1.0 1.1" (default)')
-    parser.add_argument("--nj", type=int, default=1, help="number of threads")
+    parser.add_argument("--nj", type=at_least_one, default=1, help="number of threads")
     options = parser.parse_args(arguments)
     try:
         factors = [float(factor) for factor in options.factors.split()]
     except ValueError:
         parser.error(f"--factors takes numbers, got {options.factors!r}")
-    speed_perturb(options.in_dir, options.out_dir, factors, max(1, options.nj))
+    speed_perturb(options.in_dir, options.out_dir, factors, options.nj)
     print(f"speed-perturbed data directory: {options.out_dir}")
 
 

@@ -203,7 +203,7 @@ BAD_FILES = {
     ),
     "unreadable": (
         lambda dev: (dev / "data" / "84-121123-0000_A.wav").write_bytes(b"RIFF"),
-        r"84-121123-0000_A.wav: cannot be read",
+        r"84-121123-0000_A.wav: is no readable audio",
     ),
     "name": (
         lambda dev: [

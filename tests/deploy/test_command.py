@@ -12,6 +12,7 @@ import soundfile
 
 from espnet2_tfckd.deploy import command, enhancer
 from espnet2_tfckd.deploy.enhancer import TorchEnhancer, load_enhancer
+from espnet2_tfckd.deploy.signals import whole_hops
 
 CHECKPOINT = "valid.loss.best.pth"
 
@@ -39,7 +40,9 @@ def run(monkeypatch, *arguments):
 def at_once(exp_dir, signal):
     from espnet2.bin.enh_inference import SeparateSpeech
 
-    return SeparateSpeech(exp_dir / "config.yaml", exp_dir / CHECKPOINT)(signal.T, fs=16000)[0][0]
+    model = SeparateSpeech(exp_dir / "config.yaml", exp_dir / CHECKPOINT)
+    padded = whole_hops(signal, 128, 64)  # of any other length, ESPnet's last samples are a click
+    return model(padded.T, fs=16000)[0][0][: len(signal)]
 
 
 @pytest.mark.parametrize("options", [[], ["--streaming"]])
@@ -132,7 +135,7 @@ def test_files_that_fail_are_named_and_the_others_are_enhanced(
     (noisy / "broken.wav").write_bytes(b"RIFF not really")
     soundfile.write(noisy / "empty.wav", noise(0), 16000)
     soundfile.write(noisy / "nan.wav", np.full(5000, np.nan, np.float32), 16000, "FLOAT")
-    soundfile.write(noisy / "short.wav", noise(10), 16000)
+    soundfile.write(noisy / "slow.wav", noise(10), 1)
     output = tmp_path / "out"
     with pytest.raises(SystemExit) as end:
         run(monkeypatch, "enhance", noisy, "--model", causal_onnx, "-o", output)
@@ -141,9 +144,9 @@ def test_files_that_fail_are_named_and_the_others_are_enhanced(
     for name, fault in (
         ("empty", "is empty"),
         ("nan", "not a number"),
-        ("short", "has 10 samples"),
+        ("slow", "header states 1 Hz"),
     ):
-        assert f"{name}.wav: " in said and fault in said
+        assert f"{name}.wav" in said and fault in said
     assert "broken.wav" in said
     assert sorted(p.name for p in output.rglob("*.*")) == ["a.wav", "b.flac"]
 

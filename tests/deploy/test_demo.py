@@ -82,7 +82,7 @@ class TestRecording:
 
     def test_what_cannot_be_enhanced_is_refused(self, tone, tmp_path):
         (tmp_path / "notes.txt").write_text("no audio")
-        with pytest.raises(ValueError, match=r"notes\.txt: "):
+        with pytest.raises(ValueError, match=r"notes\.txt is no readable audio"):
             demo.enhance_recording(Halving(), tmp_path / "notes.txt", tmp_path / "estimate.wav")
         with pytest.raises(ValueError, match="there is no channel 2"):
             demo.enhance_recording(Halving(), tone(RATE, 2), tmp_path / "estimate.wav", 2)

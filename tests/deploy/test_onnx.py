@@ -11,7 +11,9 @@ import pytest
 import soundfile
 
 from espnet2_tfckd.deploy import onnx_export
+from espnet2_tfckd.deploy.onnx_enhance import Enhancer
 from espnet2_tfckd.deploy.onnx_export import export_onnx
+from espnet2_tfckd.deploy.signals import separated
 from espnet2_tfckd.stages.export import export_model
 
 CHECKPOINT = "valid.loss.best.pth"
@@ -44,8 +46,54 @@ def test_the_example_enhances_as_espnet_does(causal, options, tmp_path):
     mixture = 0.1 * np.random.default_rng(0).standard_normal(5000).astype(np.float32)
     enhanced = run_example(folder, mixture, tmp_path, *options)
     espnet = SeparateSpeech(exp_dir / "config.yaml", exp_dir / CHECKPOINT)
-    (expected,) = espnet(mixture[None], fs=16000)
-    np.testing.assert_allclose(enhanced, expected[0], atol=1e-5)
+    expected = separated(espnet, mixture[:, None], 16000)
+    np.testing.assert_allclose(enhanced, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 63, 64, 65, 127, 128, 1023, 1024])
+@pytest.mark.parametrize("offline", [False, True])
+def test_any_length_is_enhanced_as_torch_does_it(causal, offline, samples):
+    from espnet2_tfckd.deploy.enhancer import TorchEnhancer
+
+    mixture = 0.1 * np.random.default_rng(samples).standard_normal((samples, 1)).astype(np.float32)
+    estimate = Enhancer(causal[1], offline).enhance(mixture)
+    (expected,) = [np.concatenate(list(TorchEnhancer(causal[0]).enhance([mixture])))]
+    assert len(estimate) == samples and np.abs(estimate).max() < 10 * np.abs(mixture).max()
+    np.testing.assert_allclose(estimate, expected, atol=1e-5)
+
+
+def test_every_recording_starts_from_fresh_states(causal):
+    """The second one is enhanced as if it were the first."""
+    enhancer = Enhancer(causal[1])
+    assert enhancer.streaming
+    mixtures = 0.1 * np.random.default_rng(0).standard_normal((2, 3000, 1)).astype(np.float32)
+    second = [enhancer.enhance(mixture) for mixture in mixtures][1]
+    np.testing.assert_array_equal(second, Enhancer(causal[1]).enhance(mixtures[1]))
+
+
+@pytest.mark.parametrize(
+    ("name", "make", "message"),
+    [
+        ("text.wav", lambda p: p.write_text("once upon a time"), "text.wav: "),
+        ("missing.wav", lambda p: None, "missing.wav: "),
+        ("empty.wav", lambda p: soundfile.write(p, np.zeros(0), 16000), "is empty"),
+        ("low.wav", lambda p: soundfile.write(p, np.zeros(900), 8000), "takes 16000 Hz"),
+        (
+            "nan.wav",
+            lambda p: soundfile.write(p, np.full(900, np.nan), 16000, "FLOAT"),
+            "not numbers",
+        ),
+        ("out.wav", lambda p: soundfile.write(p, np.zeros(900), 16000), "would be overwritten"),
+    ],
+)
+def test_the_example_says_in_a_line_what_it_cannot_do(causal, name, make, message, tmp_path):
+    make(tmp_path / name)
+    before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    arguments = [str(causal[1] / "enhance.py"), str(tmp_path / name), str(tmp_path / "out.wav")]
+    done = subprocess.run([sys.executable, *arguments], capture_output=True, text=True)
+    assert done.returncode == 1 and message in done.stderr
+    assert done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
+    assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
 
 
 def test_silence_is_enhanced_to_something_finite(causal, tmp_path):
@@ -81,8 +129,7 @@ def test_a_network_that_looks_ahead_has_an_offline_model_only(tmp_path, make_exp
     from espnet2.bin.enh_inference import SeparateSpeech
 
     espnet = SeparateSpeech(exp_dir / "config.yaml", exp_dir / CHECKPOINT)
-    (expected,) = espnet(mixture[None], fs=16000)
-    np.testing.assert_allclose(enhanced, expected[0], atol=1e-5)
+    np.testing.assert_allclose(enhanced, separated(espnet, mixture, 16000), atol=1e-5)
 
 
 def test_an_export_that_differs_from_torch_is_refused_and_leaves_nothing(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import soxr
+import torch
 
-from espnet2_tfckd.deploy.signals import enhanced_frames, enhanced_windows, resampled
+from espnet2_tfckd.deploy.signals import enhanced_frames, enhanced_windows, resampled, whole_hops
 
 N_FFT, HOP = 16, 4
 
@@ -33,39 +34,70 @@ class Recursion:
         return np.stack(frames)
 
 
-def centred_stft(signal):
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(N_FFT) / N_FFT)
-    padded = np.pad(signal, ((N_FFT // 2,) * 2, (0, 0)), mode="reflect")
-    starts = range(0, len(padded) - N_FFT + 1, HOP)
-    frames = np.stack([padded[s : s + N_FFT] * window[:, None] for s in starts])
-    return np.fft.rfft(frames, axis=1).transpose(0, 2, 1), starts, len(padded), window
+def same_noise(spectrum):
+    """A network whose frames do not fade as the window does, as those of real ones."""
+    frame = np.random.default_rng(1).standard_normal(N_FFT)
+    return np.tile(np.fft.rfft(frame / np.abs(frame).max()), (len(spectrum), 1))
 
 
-def at_once(signal):
-    spectrum, starts, length, window = centred_stft(signal)
-    output, weight = np.zeros(length), np.zeros(length)
-    for start, frame in zip(starts, np.fft.irfft(Recursion()(spectrum), N_FFT), strict=True):
-        output[start : start + N_FFT] += frame * window
-        weight[start : start + N_FFT] += window**2
-    covered = output / np.maximum(weight, 1e-11)
-    return covered[N_FFT // 2 : N_FFT // 2 + len(signal)]
+def by_torch(signal, hop, step=None):
+    """What torch gives of a signal as it is."""
+    options = {"hop_length": hop, "window": torch.hann_window(N_FFT), "center": True}
+    mixture = torch.from_numpy(signal[:, 0])
+    spectrum = torch.stft(mixture, N_FFT, return_complex=True, **options)
+    frames = (step or Recursion())(spectrum.numpy().T[:, None])
+    estimate = torch.from_numpy(frames.T.astype(np.complex64))
+    return torch.istft(estimate, N_FFT, length=len(signal), **options).numpy()
 
 
-@pytest.mark.parametrize("samples", [9, 10, 33, 64, 101, 102, 103, 104])
+def at_once(signal, hop):
+    return by_torch(whole_hops(signal, N_FFT, hop), hop)[: len(signal)]
+
+
+def streamed(signal, hop, block, frames_per_step, step=None):
+    blocks, step = in_blocks(signal, block), step or Recursion()
+    return np.concatenate(list(enhanced_frames(blocks, 1, step, N_FFT, hop, frames_per_step)))
+
+
+@pytest.mark.parametrize("hop", [4, 8])
 @pytest.mark.parametrize("block", [1, 7, 1000])
 @pytest.mark.parametrize("frames_per_step", [1, 3, 50])
-def test_frames_give_the_same_in_any_blocks(samples, block, frames_per_step):
-    signal = noise(samples)
-    blocks = enhanced_frames(in_blocks(signal, block), 1, Recursion(), N_FFT, HOP, frames_per_step)
-    streamed = np.concatenate(list(blocks))
-    assert len(streamed) == samples
-    # the last samples of a signal may lie in frames that a whole number of hops does not reach
-    np.testing.assert_allclose(streamed, at_once(signal), atol=1e-4)
+def test_frames_give_the_same_in_any_blocks(hop, block, frames_per_step):
+    for samples in [*range(1, 40), *range(96, 106)]:
+        signal = noise(samples)
+        estimate = streamed(signal, hop, block, frames_per_step)
+        assert len(estimate) == samples
+        np.testing.assert_allclose(estimate, at_once(signal, hop), atol=1e-6, err_msg=f"{samples}")
 
 
-def test_a_signal_shorter_than_half_a_window_is_refused():
-    with pytest.raises(ValueError, match="has 8 samples, 9 are needed"):
-        list(enhanced_frames([noise(8)], 1, Recursion(), N_FFT, HOP, 4))
+@pytest.mark.parametrize("step", [None, same_noise])
+@pytest.mark.parametrize("hop", [4, 8])
+def test_no_length_ends_with_a_click_and_the_rest_is_torchs(hop, step):
+    for samples in range(96, 96 + hop):
+        signal = noise(samples)
+        estimate = streamed(signal, hop, 1000, 50, step)
+        unpadded = by_torch(signal, hop, step)
+        assert np.abs(estimate).max() < 2 * np.abs(signal).max()
+        settled = samples // hop * hop - (N_FFT // 2 - hop)  # where torch has all frames
+        np.testing.assert_allclose(estimate[:settled], unpadded[:settled], atol=1e-6)
+    if step and hop == 8:  # a sample short of a whole hop, torch ends with a click
+        assert np.abs(unpadded[-1]) > 5 * np.abs(unpadded[:-8]).max()
+
+
+def test_an_empty_signal_is_refused():
+    with pytest.raises(ValueError, match="is empty"):
+        list(enhanced_frames([], 1, Recursion(), N_FFT, HOP, 4))
+
+
+@pytest.mark.parametrize("samples", [1, 2, 7, 8, 9, 255, 256, 257, 1000])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_whole_hops_continue_by_reflection(samples, channels):
+    signal = noise(samples, channels)
+    padded = whole_hops(signal, 512, 256)
+    assert len(padded) % 256 == 0 and 256 < len(padded) and len(padded) - samples < 512
+    np.testing.assert_array_equal(padded[:samples], signal)
+    if samples > 256 and samples % 256:
+        np.testing.assert_array_equal(padded[samples], signal[-2])
 
 
 @pytest.mark.parametrize("samples", [1, 50, 149, 150, 151, 1000, 1234])

@@ -1,0 +1,260 @@
+"""Audio files: which of a folder are some, reading them, and the one way to write them.
+
+What is written is whole, finite, not clipped, of 16 bits or better, in the container that its name
+says, and never one of the files it was made from.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+from espnet2_tfckd.cli import atomic_write
+from espnet2_tfckd.data.decoding import open_audio
+from espnet2_tfckd.data.paths import refuse_overlap
+
+#: Names of audio files end so, in any case; whether they hold audio shows when they are opened.
+SUFFIXES = frozenset(
+    ".3gp .aac .ac3 .aif .aifc .aiff .amr .ape .au .caf .flac .g722 .gsm .m4a .m4b .mka .mov .mp2 "
+    ".mp3 .mp4 .nist .oga .ogg .opus .rf64 .snd .sph .tta .voc .w64 .wav .webm .wma .wv".split()
+)
+CONTAINERS = {".wav": "WAV", ".flac": "FLAC"}  # lossless, and read by everything
+FINE_SUBTYPES = ("PCM_24", "PCM_32", "FLOAT", "DOUBLE")  # more than 16 bits
+_FLOATING = ("FLOAT", "DOUBLE")
+
+
+def audio_files(
+    folder: str | Path, deep: bool = True, suffixes: Iterable[str] = SUFFIXES
+) -> list[Path]:
+    """Audio files of a folder, sorted.
+
+    Hidden files and folders are passed over: macOS' ``._x.wav``, and ``.x.1.partial.wav`` that a
+    killed run leaves. So is ``__MACOSX``, which zips of macOS hold.
+
+    Args:
+        folder: Where to look.
+        deep: Look into folders below it too.
+        suffixes: In lower case; those of the files are compared in any case.
+    """
+    folder, wanted = Path(folder), set(suffixes)
+
+    def is_audio(path: Path) -> bool:
+        if path.suffix.lower() not in wanted:
+            return False
+        parts = path.relative_to(folder).parts
+        return not any(p.startswith(".") or p == "__MACOSX" for p in parts) and path.is_file()
+
+    return sorted(filter(is_audio, folder.rglob("*") if deep else folder.iterdir()))
+
+
+def wav_files(folder: Path) -> list[Path]:
+    """The wav files right in a folder, in any spelling of the suffix; none if it is missing."""
+    return audio_files(folder, deep=False, suffixes=[".wav"]) if folder.is_dir() else []
+
+
+def read_audio(path: str | Path) -> tuple[np.ndarray, int]:
+    """Read a whole file.
+
+    Returns:
+        Samples as float32, 1 being full scale, and the sampling rate in Hz.
+
+    Shape:
+        (T, M), M microphones.
+
+    Raises:
+        OSError: If the file is missing or must not be read.
+        ValueError: If it is no readable audio, or is cut off; the message begins with its name.
+    """
+    with open_audio(path) as audio:
+        try:
+            samples = audio.read()
+        except ValueError as error:
+            raise ValueError(f"{path} is no readable audio: {error}") from error
+        if audio.fault:
+            raise ValueError(f"{path} {audio.fault}: get the file again, or leave it out")
+        return samples, audio.rate
+
+
+def audio_seconds(path: str | Path) -> float:
+    """Duration in seconds; the file is decoded only if its header does not tell.
+
+    Raises:
+        As :func:`read_audio`.
+    """
+    with open_audio(path) as audio:
+        if audio.frames is not None and not audio.fault:
+            return audio.frames / audio.rate
+    samples, rate = read_audio(path)
+    return len(samples) / rate
+
+
+def holds_floats(path: str | Path) -> bool:
+    """Whether a file stores floating-point samples, which may exceed full scale without harm."""
+    try:
+        return soundfile.info(path).subtype in _FLOATING
+    except soundfile.LibsndfileError:
+        return False
+
+
+def container_of(path: str | Path) -> str:
+    """libsndfile's name of the container that a file name asks for.
+
+    Raises:
+        ValueError: If audio is not written in that container.
+    """
+    suffix = Path(path).suffix.lower()
+    if suffix not in CONTAINERS:
+        raise ValueError(
+            f"{path}: audio is not written as {suffix or 'a file without suffix'}: name it "
+            f"{' or '.join(CONTAINERS)}"
+        )
+    return CONTAINERS[suffix]
+
+
+def kept_subtype(subtype: str, container: str) -> str:
+    """The encoding that loses nothing of audio in ``subtype``: 16 bits or better.
+
+    Examples:
+        >>> kept_subtype("ULAW", "WAV"), kept_subtype("FLOAT", "WAV"), kept_subtype("FLOAT", "FLAC")
+        ('PCM_16', 'FLOAT', 'PCM_24')
+    """
+    if subtype not in FINE_SUBTYPES:
+        return "PCM_16"
+    return subtype if subtype in soundfile.available_subtypes(container) else "PCM_24"
+
+
+class AudioWriter:
+    """Writes blocks of samples to an open file.
+
+    Attributes:
+        clipped: Samples beyond full scale so far that the encoding cannot hold.
+    """
+
+    def __init__(self, file: soundfile.SoundFile, name: str):
+        self._file, self._name, self.frames, self.clipped = file, name, 0, 0
+        self._clips = file.subtype not in _FLOATING
+
+    def write(self, block: np.ndarray) -> None:
+        """Append samples, (T,) or (T, M).
+
+        Raises:
+            ValueError: If samples are not finite.
+            OSError: If the disk does not take them.
+        """
+        if wrong := int((~np.isfinite(block)).sum()):
+            raise ValueError(
+                f"{self._name} is not written: {wrong} of {block.size} samples would be NaN or "
+                "infinite"
+            )
+        self.clipped += int((np.abs(block) > 1).sum()) if self._clips else 0
+        try:
+            self._file.write(block)
+        except (soundfile.LibsndfileError, AssertionError) as error:  # it wrote less than asked to
+            raise _not_written(self._name) from error
+        self.frames += len(block)
+
+
+@contextmanager
+def audio_writer(
+    path: str | Path | io.BytesIO,
+    rate: int,
+    channels: int = 1,
+    subtype: str = "PCM_16",
+    inputs: Iterable[str | Path] = (),
+) -> Iterator[AudioWriter]:
+    """Write a file block by block; it gets its name once all of it is written.
+
+    Args:
+        path: The file, or a buffer for a wav file.
+        rate: In Hz.
+        channels: Number of channels.
+        subtype: Encoding, as libsndfile names it.
+        inputs: Files that the target must not be.
+
+    Raises:
+        ValueError: If the name asks for another container than wav or flac, the target is an input,
+            or samples are not finite. An earlier file of that name stays.
+        OSError: If the disk does not take all of it; an earlier file of that name stays.
+    """
+    if isinstance(path, io.BytesIO):
+        with soundfile.SoundFile(path, "w", rate, channels, subtype, format="WAV") as file:
+            yield AudioWriter(file, "standard output")
+        return
+    container = container_of(path)
+    refuse_overlap([path], inputs)
+    with atomic_write(path) as temporary:
+        try:
+            file = soundfile.SoundFile(temporary, "w", rate, channels, subtype, format=container)
+        except soundfile.LibsndfileError as error:
+            raise OSError(f"{path} cannot be written: {error.error_string}") from error
+        with file:
+            writer = AudioWriter(file, str(path))
+            yield writer
+        if _frames_of(temporary) != writer.frames:
+            raise _not_written(str(path))
+
+
+def write_audio(
+    path: str | Path,
+    samples: np.ndarray,
+    rate: int,
+    subtype: str = "PCM_16",
+    inputs: Iterable[str | Path] = (),
+) -> None:
+    """Write a whole file; every file of audio in this project is written here or block by block.
+
+    Args:
+        path: A name that ends with ``.wav`` or ``.flac``.
+        samples: (T,) or (T, M), full scale is 1.
+        rate: In Hz.
+        subtype: Encoding, as libsndfile names it.
+        inputs: Files that the target must not be.
+
+    Raises:
+        ValueError: As :func:`audio_writer`, or if samples beyond full scale would be clipped.
+        OSError: As :func:`audio_writer`.
+    """
+    refuse_unwritable(samples, str(path), subtype)
+    channels = samples.shape[1] if samples.ndim > 1 else 1
+    with audio_writer(path, rate, channels, subtype, inputs) as writer:
+        writer.write(samples)
+
+
+def refuse_unwritable(samples: np.ndarray, name: str, subtype: str = "PCM_16") -> None:
+    """Refuse samples that an encoding would turn into others.
+
+    Raises:
+        ValueError: If samples are not finite, or would be clipped.
+    """
+    if wrong := int((~np.isfinite(samples)).sum()):
+        raise ValueError(
+            f"{name} is not written: {wrong} of {samples.size} samples would be NaN or infinite"
+        )
+    peak = float(np.abs(samples).max(initial=0))
+    if subtype not in _FLOATING and peak > 1:
+        raise ValueError(
+            f"{name} is not written: it would clip in {subtype}, its peak is {peak:.2f} times full "
+            "scale"
+        )
+
+
+def _frames_of(path: Path) -> int:
+    try:
+        return soundfile.info(path).frames
+    except soundfile.LibsndfileError:
+        return -1
+
+
+def _not_written(name: str) -> OSError:
+    free = shutil.disk_usage(os.path.dirname(os.path.abspath(name))).free
+    return OSError(
+        f"{name} cannot be written to its end ({free / 1e6:.1f} MB are free): make room on the "
+        "disk, or check its quota"
+    )
