@@ -148,7 +148,7 @@ data_options=(--train_dir "$data_feats/$train_set_used" --valid_dir "$data_feats
 collect_stats() { stage_module collect_stats "${data_options[@]}"; }
 
 train() {
-    stage_module train "${data_options[@]}" --ngpu "$ngpu" --inference_model "$inference_model" \
+    stage_module train "${data_options[@]}" --fs "$fs" --ngpu "$ngpu" --inference_model "$inference_model" \
         --enh_args="$enh_args" "$@"
 }
 

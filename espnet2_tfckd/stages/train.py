@@ -15,8 +15,10 @@ from pathlib import Path
 import yaml
 
 from espnet2_tfckd.cli import atomic_write, run_command
+from espnet2_tfckd.models.configuration import check_rate, rate_arguments, read_configuration
 from espnet2_tfckd.stages.collect_stats import SHAPE_FILES, read_shapes
 from espnet2_tfckd.stages.espnet import data_arguments, only_one, run_logged
+from espnet2_tfckd.stages.format import parse_rate
 from espnet2_tfckd.training_log import Progress
 
 FINISHED = "finished"  # this file in the training directory says so
@@ -37,6 +39,7 @@ class Training:
     teacher_exp: Path | None
     inference_model: str
     enh_args: str
+    fs: int | None = None
 
     @property
     def output_dir(self) -> Path:
@@ -112,6 +115,9 @@ class Training:
         if self.teacher_files:
             teacher_config, teacher_model = map(str, self.teacher_files)
             command += ["--teacher_config", teacher_config, "--teacher_model_file", teacher_model]
+        if self.fs:
+            kinds = self.espnet_options(encoder="stft", decoder="stft")
+            command += rate_arguments(self.fs, kinds.encoder, kinds.decoder)
         return command + shlex.split(self.enh_args)
 
 
@@ -133,6 +139,9 @@ def train(training: Training) -> Path:
     """
     _refuse_too_little_data(training)
     settings = training.settings()
+    if training.fs and training.teacher_files:
+        teacher = training.teacher_files[0]
+        check_rate(read_configuration(teacher), training.fs, f"the teacher {teacher.parent}")
     with only_one(training.output_dir):
         _refuse_other_settings(training, settings)
         if not (training.output_dir / FINISHED).exists():
@@ -253,6 +262,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--inference_model", default="valid.loss.best.pth", help="checkpoint of teacher and student"
     )
+    parser.add_argument("--fs", type=parse_rate, help="sampling rate of the data, e.g. 16k")
     parser.add_argument("--enh_args", default="", help='more of ESPnet\'s options: "--max_epoch 2"')
     return parser
 
