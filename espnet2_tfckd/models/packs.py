@@ -145,6 +145,9 @@ def unpack(archive: str | Path, folder: str | Path) -> PackedModel:
 def _inspect(pack: zipfile.ZipFile, source: str) -> dict[str, zipfile.ZipInfo]:
     """The files in a pack by their names, after checking names, kinds and sizes."""
     infos = pack.infolist()
+    if min((info.header_offset for info in infos), default=1):
+        # the directory that zipfile has found is that of a checkpoint, a zip file too, inside
+        raise zipfile.BadZipFile("it is cut off, or empty, or does not begin as a zip file")
     if len(infos) > MAX_FILES:
         raise ValueError(f"{source} holds {len(infos)} files, more than any model: {_REMEDY}")
     files: dict[str, zipfile.ZipInfo] = {}

@@ -203,6 +203,15 @@ def test_a_misstated_size_is_noticed(change, contents, tmp_path, fails, monkeypa
     refused(packed, None, tmp_path, fails, monkeypatch, "cannot be read as a packed ESPnet model")
 
 
+@pytest.mark.parametrize("end", [0, 500, -100, -1])
+def test_a_download_that_was_cut_off_is_said_to_be(end, contents, tmp_path, fails, monkeypatch):
+    """The checkpoint, last in it, is a zip file too."""
+    names = sorted(contents, key=lambda name: name == CHECKPOINT)
+    packed = write_pack(tmp_path / "cut.zip", {name: contents[name] for name in names})
+    packed.write_bytes(packed.read_bytes()[:end])
+    refused(packed, None, tmp_path, fails, monkeypatch, "cannot be read as a packed ESPnet model")
+
+
 def test_damage_names_the_member(contents, tmp_path, fails, monkeypatch):
     packed = write_pack(tmp_path / "bad.zip", contents)
     data = bytearray(packed.read_bytes())
