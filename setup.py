@@ -19,6 +19,7 @@ requirements = [
     "espnet==202511",
     "espnet_model_zoo",
     "fast_bss_eval",
+    "filelock",
     "huggingface_hub",
     "jinja2",
     "kaldiio",

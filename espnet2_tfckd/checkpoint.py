@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from textwrap import shorten
 from typing import TYPE_CHECKING
@@ -11,6 +15,7 @@ from typing import TYPE_CHECKING
 import yaml
 
 from espnet2_tfckd.cli import atomic_write
+from espnet2_tfckd.models.configuration import read_configuration
 
 if TYPE_CHECKING:
     import torch
@@ -29,24 +34,48 @@ _DISTILLATION_OPTIONS = (
 )
 
 
+_REMEDY = "restore it, or fetch or train the model again"
+
+
 def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
-    """Read the weights in a checkpoint file.
+    """Read the weights in a checkpoint file. No code in it is run.
 
     Raises:
-        FileNotFoundError: The file is not there.
-        ValueError: It is damaged or holds something else.
+        FileNotFoundError: If the file is not there.
+        ValueError: If it is damaged or holds anything but weights.
     """
     import torch
 
     if not Path(path).is_file():
         raise FileNotFoundError(f"checkpoint {path} is not there")
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        if zipfile.is_zipfile(path):
+            _refuse_compressed(path)
+        weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
-        raise ValueError(
-            f"{path} cannot be read as a checkpoint ({shorten(str(error), 300)}): "
-            "delete it and train again, or restore it"
-        ) from error
+        # torch's own text goes on with the advice to load such a file all the same
+        code = re.search(r"Unsupported (global|class|operand|type)\S*[^\n]{0,80}", str(error))
+        if code:
+            reason = f"it holds more than weights, which could run code: {code[0].strip()}"
+        elif Path(path).stat().st_size == 0:
+            reason = "it is empty"
+        else:
+            reason = shorten(str(error).partition("\n")[0], 200)
+        raise ValueError(f"{path} cannot be read as a checkpoint ({reason}): {_REMEDY}") from error
+    if not (
+        isinstance(weights, dict)
+        and weights
+        and all(isinstance(x, torch.Tensor) for x in weights.values())
+    ):
+        raise ValueError(f"{path} holds no weights by their names: {_REMEDY}")
+    return weights
+
+
+def _refuse_compressed(path: str | Path) -> None:
+    """torch compresses nothing, and unpacks what is compressed to whatever size it has."""
+    with zipfile.ZipFile(path) as archive:
+        if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
+            raise ValueError("its contents are compressed")
 
 
 def load_strictly(model: torch.nn.Module, path: str | Path) -> None:
@@ -55,8 +84,8 @@ def load_strictly(model: torch.nn.Module, path: str | Path) -> None:
     ESPnet itself loads what fits and keeps random weights for the rest.
 
     Raises:
-        FileNotFoundError: The file is not there.
-        ValueError: It is damaged, or keys or shapes differ; names the first of them.
+        FileNotFoundError: If the file is not there.
+        ValueError: If it is damaged, or keys or shapes differ; names the first of them.
     """
     weights = read_checkpoint(path)
     try:
@@ -67,24 +96,63 @@ def load_strictly(model: torch.nn.Module, path: str | Path) -> None:
         ) from error
 
 
+def check_buildable(options: dict, source: str) -> None:
+    """Refuse a configuration whose model is not made of registered classes alone.
+
+    Args:
+        options: Contents of a checked ``config.yaml``.
+        source: What the file is called in messages.
+
+    Raises:
+        ValueError: If a class is not registered, or would load other code or files.
+    """
+    from espnet2.tasks import enh
+
+    import espnet2_tfckd  # noqa: F401  (registers our separators)
+
+    for kind in ("encoder", "separator", "decoder"):
+        known = getattr(enh, f"{kind}_choices").classes
+        if options[kind] not in known:
+            raise ValueError(
+                f"{source}: there is no {kind} {shorten(options[kind], 60)}; known are "
+                f"{', '.join(sorted(known))}"
+            )
+    if options["separator"] == "asteroid":  # it loads classes and files by their names
+        raise ValueError(f"{source}: models of Asteroid load other code, and are not opened")
+    if options.get("use_adapter"):  # it wraps modules by their names
+        raise ValueError(f"{source}: models with adapters are not opened: merge them first")
+
+
 def load_enhancement_model(config: str | Path, checkpoint: str | Path) -> ESPnetEnhancementModel:
     """Build a plain ESPnet enhancement model from its ``config.yaml`` and load it strictly.
 
     Raises:
-        FileNotFoundError: One of the files is not there.
-        ValueError: The configuration is none of an enhancement model, or the checkpoint does not
-            fit it.
+        FileNotFoundError: If one of the files is not there.
+        ValueError: If the configuration is none of an enhancement model, or the checkpoint does
+            not fit it.
     """
     from espnet2.tasks.enh import EnhancementTask
 
-    if not Path(config).is_file():
-        raise FileNotFoundError(f"configuration {config} is not there: train that model first")
-    options = yaml.safe_load(Path(config).read_text(encoding="utf-8"))
-    if not isinstance(options, dict) or "separator" not in options:
-        raise ValueError(f"{config} is no configuration of an ESPnet enhancement model")
-    model = EnhancementTask.build_model(argparse.Namespace(**options))
+    options = read_configuration(config)
+    check_buildable(options, str(config))
+    with naming(config):
+        model = EnhancementTask.build_model(argparse.Namespace(**options))
     load_strictly(model, checkpoint)
     return model
+
+
+@contextmanager
+def naming(config: str | Path) -> Iterator[None]:
+    """Turn whatever a network's constructor raises into an error that names its configuration.
+
+    Raises:
+        ValueError: If the block raises anything.
+    """
+    try:
+        yield
+    except Exception as error:  # constructors raise many kinds
+        reason = shorten(f"{type(error).__name__}: {error}", 300)
+        raise ValueError(f"{config}: its model cannot be built ({reason}): {_REMEDY}") from error
 
 
 def export_student(train_dir: str | Path, exp_dir: str | Path, checkpoint: str) -> Path:
@@ -100,15 +168,15 @@ def export_student(train_dir: str | Path, exp_dir: str | Path, checkpoint: str) 
         Path of the student's checkpoint.
 
     Raises:
-        FileNotFoundError: The configuration or the checkpoint is not there.
-        ValueError: The checkpoint is damaged.
+        FileNotFoundError: If the configuration or the checkpoint is not there.
+        ValueError: If one of them is damaged.
     """
     import torch
 
     train_dir, exp_dir = Path(train_dir), Path(exp_dir)
     weights = read_checkpoint(train_dir / checkpoint)
     student = {key: value for key, value in weights.items() if not key.startswith("distiller.")}
-    options = yaml.safe_load((train_dir / "config.yaml").read_text(encoding="utf-8"))
+    options = read_configuration(train_dir / "config.yaml")
     for option in _DISTILLATION_OPTIONS:
         options.pop(option, None)
     with atomic_write(exp_dir / "config.yaml") as config:

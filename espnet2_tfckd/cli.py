@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -80,3 +81,42 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+_REQUIRED = object()
+
+
+def read_json(
+    path: str | Path, default: object = _REQUIRED, remedy: str = "delete it and run again"
+):
+    """Read a JSON file, or return the default, if there is one, where the file is not there.
+
+    Args:
+        path: The file.
+        default: What to return where it is not there.
+        remedy: What to do about a damaged file, for the message.
+
+    Raises:
+        FileNotFoundError: If the file is not there and there is no default.
+        ValueError: If the file is not valid JSON; names it and the remedy.
+    """
+    path = Path(path)
+    if default is not _REQUIRED and not path.exists():
+        return default
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not valid JSON ({error}): {remedy}") from error
+
+
+def lies_in(path: str | Path, folder: str | Path) -> bool:
+    """Whether a path is a folder or lies in it, by what is on the disk and not by spelling.
+
+    Args:
+        path: File or folder; need not exist.
+        folder: Folder; need not exist.
+    """
+    path, folder = Path(path).resolve(), Path(folder).resolve()
+    if not folder.exists():
+        return path.is_relative_to(folder)
+    return any(p.exists() and p.samefile(folder) for p in (path, *path.parents))

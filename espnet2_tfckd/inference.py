@@ -6,9 +6,9 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import espnet2_tfckd  # noqa: F401  (makes our separators known to ESPnet)
-from espnet2_tfckd.checkpoint import load_strictly
+from espnet2_tfckd.checkpoint import check_buildable, load_strictly, naming
 from espnet2_tfckd.data.freshness import made_of
+from espnet2_tfckd.models.configuration import read_configuration
 
 if TYPE_CHECKING:
     from espnet2.bin.enh_inference import SeparateSpeech
@@ -25,7 +25,7 @@ def model_files(exp_dir: str | Path, inference_model: str) -> tuple[Path, Path]:
         Path of ``config.yaml`` and path of the checkpoint.
 
     Raises:
-        FileNotFoundError: One of them is not there; names it.
+        FileNotFoundError: If one of them is not there; names it.
     """
     config, checkpoint = Path(exp_dir) / "config.yaml", Path(exp_dir) / inference_model
     if not config.is_file():
@@ -61,8 +61,9 @@ def load_separate_speech(
         ref_channel: Reference channel of a multichannel model; its own by default.
 
     Raises:
-        FileNotFoundError: A file is not there.
-        ValueError: The checkpoint cannot be read or does not fit the model; names it.
+        FileNotFoundError: If a file is not there.
+        ValueError: If the configuration is none of an enhancement model, or the checkpoint cannot
+            be read or does not fit the model; names the file.
     """
     config, checkpoint = model_files(exp_dir, inference_model)
 
@@ -70,6 +71,21 @@ def load_separate_speech(
         warnings.simplefilter("ignore", FutureWarning)  # of ESPnet's modules about themselves
         from espnet2.bin.enh_inference import SeparateSpeech
 
-    separate_speech = SeparateSpeech(config, device=device, ref_channel=ref_channel)
+    check_buildable(read_configuration(config), str(config))
+    _check_device(device)
+    with naming(config):
+        separate_speech = SeparateSpeech(config, device=device, ref_channel=ref_channel)
     load_strictly(separate_speech.enh_model, checkpoint)
     return separate_speech
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        torch.zeros(1, device=device)
+    except Exception as error:  # torch raises many kinds, by device
+        reason = str(error).partition("\n")[0]
+        raise ValueError(
+            f"device {device} cannot be used ({reason}): choose --device cpu"
+        ) from error

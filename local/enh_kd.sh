@@ -150,8 +150,8 @@ data_options=(--train_dir "$data_feats/$train_set_used" --valid_dir "$data_feats
 collect_stats() { stage_module collect_stats "${data_options[@]}"; }
 
 train() {
-    local options=()
-    [ "$overwrite" = false ] || options=(--overwrite)
+    local options=(--fs "$fs")
+    [ "$overwrite" = false ] || options+=(--overwrite)
     stage_module train "${data_options[@]}" --ngpu "$ngpu" --inference_model "$inference_model" \
         --enh_args="$enh_args" "${options[@]}" "$@"
 }

@@ -187,11 +187,12 @@ def measure_streaming(channels: int, heads: int, minutes: float) -> dict:
 
     from espnet2_tfckd.deploy.onnx_enhance import Enhancer
     from espnet2_tfckd.deploy.onnx_export import export_onnx
+    from espnet2_tfckd.models.configuration import Rate
 
     model = untrained_student(channels, heads)
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
-        meta = export_onnx(model, folder, 16000)
+        meta = export_onnx(model, folder, Rate(16000, stated=True))
         enhancer = Enhancer(folder)
         milliseconds = []
         for _ in range(int(minutes * 60 * 16000 / 256)):

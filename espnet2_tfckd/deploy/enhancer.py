@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 
+from espnet2_tfckd.deploy.exported import check_network, read_export
 from espnet2_tfckd.deploy.signals import Blocks, enhanced_frames, enhanced_windows, separated
+from espnet2_tfckd.models.configuration import Rate, model_rate
 
 CACHE = Path.home() / ".cache" / "espnet2_tfckd"
 CHECKPOINT = "valid.loss.best.pth"
@@ -22,18 +23,23 @@ class Enhancer(ABC):
     """A model that enhances signals of any length in bounded memory.
 
     Attributes:
-        sample_rate: In Hz.
+        rate: Sampling rate, and whether the model states it.
         microphones: Channels of the mixture.
         causal: Whether no frame depends on later ones.
         n_fft: Samples of a frame; where causal, also the algorithmic latency.
         hop_length: Samples from frame to frame.
     """
 
-    sample_rate: int
+    rate: Rate
     microphones: int
     causal: bool
     n_fft: int
     hop_length: int
+
+    @property
+    def sample_rate(self) -> int:
+        """In Hz."""
+        return self.rate.hz
 
     @abstractmethod
     def enhance(self, blocks: Iterable[np.ndarray]) -> Blocks:
@@ -69,7 +75,8 @@ class TorchEnhancer(Enhancer):
         streaming: Take one frame at a time, as a live signal comes; the result is the same.
 
     Raises:
-        ValueError: ``streaming`` with a model that looks ahead.
+        ValueError: If ``streaming`` is asked of a model that looks ahead, or a file of the model
+            is damaged; names it.
     """
 
     def __init__(
@@ -85,8 +92,7 @@ class TorchEnhancer(Enhancer):
         self._separate_speech = load_separate_speech(exp_dir, inference_model, device)
         self.model = self._separate_speech.enh_model
         separator = self.model.separator
-        args = self._separate_speech.enh_train_args
-        self.sample_rate = int(getattr(args, "sample_rate", None) or 16000)
+        self.rate = model_rate(vars(self._separate_speech.enh_train_args))
         self.microphones = getattr(separator, "microphones", getattr(separator, "n_imics", 1))
         self.causal = getattr(separator, "causal", False) and has_plain_stft(self.model)
         if streaming and not self.causal:
@@ -100,13 +106,12 @@ class TorchEnhancer(Enhancer):
 
     def enhance(self, blocks: Iterable[np.ndarray]) -> Blocks:
         if not self.causal:
-            rate = self.sample_rate
             return enhanced_windows(
                 blocks,
                 self.microphones,
                 self.enhance_at_once,
-                _WINDOW_SECONDS * rate,
-                _OVERLAP_SECONDS * rate,
+                _WINDOW_SECONDS * self.sample_rate,
+                _OVERLAP_SECONDS * self.sample_rate,
             )
         return enhanced_frames(
             blocks,
@@ -149,14 +154,15 @@ class OnnxEnhancer(Enhancer):
         int8: Take the network with weights of 8 bits.
 
     Raises:
-        ValueError: ``streaming`` with a model that looks ahead, or ``int8`` where the folder holds
-            no such network.
+        ValueError: If the folder holds no usable export, ``streaming`` is asked of a model that
+            looks ahead, or ``int8`` where there is no such network.
     """
 
     def __init__(self, folder: str | Path, streaming: bool = False, int8: bool = False):
         self._folder, self._int8 = Path(folder), int8
-        self.meta = json.loads((self._folder / "meta.json").read_text(encoding="utf-8"))
-        self.sample_rate, self.microphones = self.meta["sample_rate"], self.meta["microphones"]
+        self.meta = read_export(self._folder)
+        self.rate = Rate(self.meta["sample_rate"], not self.meta.get("sample_rate_assumed"))
+        self.microphones = self.meta["microphones"]
         self.n_fft, self.hop_length = self.meta["n_fft"], self.meta["hop_length"]
         self.causal = "streaming" in self.meta["models"]
         if streaming and not self.causal:
@@ -165,28 +171,42 @@ class OnnxEnhancer(Enhancer):
             raise ValueError(
                 f"{folder} holds no int8 networks: leave --int8 out, or export with --quantise"
             )
+        check_network(self._folder, self.meta, "streaming" if self.causal else "offline", int8)
 
     def enhance(self, blocks: Iterable[np.ndarray]) -> Blocks:
         if not self.causal:
-            rate = self.sample_rate
             return enhanced_windows(
                 blocks,
                 self.microphones,
-                self._session().enhance,
-                _WINDOW_SECONDS * rate,
-                _OVERLAP_SECONDS * rate,
+                _reported(self._session().enhance, self._folder),
+                _WINDOW_SECONDS * self.sample_rate,
+                _OVERLAP_SECONDS * self.sample_rate,
             )
         return enhanced_frames(
             blocks, self.microphones, self.new_step(), self.n_fft, self.hop_length, 1
         )
 
     def new_step(self) -> Callable[[np.ndarray], np.ndarray]:
-        return self._session().step
+        return _reported(self._session().step, self._folder)
 
     def _session(self):
         from espnet2_tfckd.deploy.onnx_enhance import Enhancer as Session
 
         return Session(self._folder, int8=self._int8)
+
+
+def _reported(run: Callable, folder: Path) -> Callable:
+    """onnxruntime's errors are of no kind that a command line reports."""
+
+    def reported(signal: np.ndarray) -> np.ndarray:
+        try:
+            return run(signal)
+        except (ValueError, RuntimeError):
+            raise
+        except Exception as error:
+            raise RuntimeError(f"the network of {folder} fails: {error}") from error
+
+    return reported
 
 
 def load_enhancer(
@@ -201,10 +221,10 @@ def load_enhancer(
         int8: Take the ONNX networks with weights of 8 bits.
 
     Raises:
-        FileNotFoundError: There is no such file or folder.
-        ValueError: It holds no model, or one that cannot stream or has no weights of 8 bits if
-            that is asked for.
-        ConnectionError: The hub cannot be reached or has no such model.
+        FileNotFoundError: If there is no such file or folder.
+        ValueError: If it holds no usable model, or one that cannot stream or has no weights of 8
+            bits where that is asked for.
+        ConnectionError: If the hub cannot be reached or has no such model.
     """
     folder = model_folder(model)
     if (folder / "meta.json").is_file():
@@ -228,13 +248,19 @@ def model_folder(model: str) -> Path:
                 "ONNX export"
             )
         return folder
-    if folder.suffix != ".zip" and (model.count("/") != 1 or model.startswith((".", "/"))):
+    is_zip = folder.suffix.lower() == ".zip"
+    if not is_zip and folder.exists():
+        raise ValueError(
+            f"{model} holds no model: name an experiment directory, the folder of an ONNX export "
+            "or a packed .zip"
+        )
+    if not is_zip and (model.count("/") != 1 or model.startswith((".", "/", "~"))):
         raise FileNotFoundError(
             f"{model} is not there: name an experiment directory, the folder of an ONNX export, a "
             "packed .zip, or <user>/<model> on the hub"
         )
-    from espnet2_tfckd.published import fetch_model
+    from espnet2_tfckd.models.published import fetch_model
 
-    identity = str(folder.resolve()) if folder.suffix == ".zip" else model
+    identity = str(folder.resolve()) if is_zip else model
     name = f"{folder.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
     return fetch_model(model, CACHE / name, CHECKPOINT)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import tempfile
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +14,10 @@ import numpy as np
 import torch
 from torch import nn
 
-from espnet2_tfckd.cli import atomic_write
+from espnet2_tfckd.cli import atomic_write, read_json
 from espnet2_tfckd.deploy import onnx_enhance
+from espnet2_tfckd.deploy.exported import stamp
+from espnet2_tfckd.models.configuration import Rate
 from espnet2_tfckd.separator.dpdcrn import DPDCRNSeparator
 from espnet2_tfckd.separator.stream import Stream
 
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     from espnet2.enh.espnet_model import ESPnetEnhancementModel
 
 OPSET = 17
+FILES = ("offline.onnx", "streaming.onnx", "enhance.py")
 TOLERANCE = 1e-4  # largest difference between torch and onnxruntime that an export may have
 _CHECKED_FRAMES = 100
 
@@ -71,7 +76,7 @@ def _polar(real: torch.Tensor, imaginary: torch.Tensor):
 
 
 def export_onnx(
-    model: ESPnetEnhancementModel, folder: str | Path, sample_rate: int, notes: dict | None = None
+    model: ESPnetEnhancementModel, folder: str | Path, rate: Rate, notes: dict | None = None
 ) -> dict:
     """Write a model as ONNX and check it against torch.
 
@@ -81,24 +86,26 @@ def export_onnx(
 
     Args:
         model: The enhancement model: STFT, DPDCRN, STFT.
-        folder: Where to write.
-        sample_rate: In Hz.
+        folder: Where to write. An earlier export in it is replaced, other files are left alone.
+        rate: Sampling rate of the model.
         notes: More for ``meta.json``: licence, training configuration.
 
     Returns:
         What ``meta.json`` says.
 
     Raises:
-        ValueError: The network is no DPDCRN on an STFT that the example knows.
-        RuntimeError: onnxruntime's results differ from torch's by more than 1e-4.
+        ValueError: If the network is no DPDCRN on an STFT that the example knows, or the folder
+            holds files of somebody else under the names that an export needs.
+        RuntimeError: If onnxruntime's results differ from torch's by more than 1e-4; an earlier
+            export then stays.
     """
     _check_exportable(model)
+    earlier = _earlier_files(Path(folder))
     separator, stft = model.eval().separator, model.encoder.stft
     bins = stft.n_fft // 2 + 1
-    folder = Path(folder)
-    shape = [1, 2 * separator.microphones, "frames", bins]
     meta = {
-        "sample_rate": sample_rate,
+        "sample_rate": rate.hz,
+        **({} if rate.stated else {"sample_rate_assumed": True}),
         "n_fft": stft.n_fft,
         "hop_length": stft.hop_length,
         "window": "hann",
@@ -107,37 +114,68 @@ def export_onnx(
         "num_params": sum(p.numel() for p in model.parameters()),
         "causal": separator.causal,
         # a sample leaves when the last frame that it is part of has been enhanced
-        "latency_ms": 1000 * stft.n_fft / sample_rate if separator.causal else None,
+        "latency_ms": 1000 * stft.n_fft / rate.hz if separator.causal else None,
         "models": {},
         **(notes or {}),
     }
+    Path(folder).parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".onnx.", dir=Path(folder).parent) as temporary:
+        _write_networks(separator, bins, meta, Path(temporary))
+        shutil.copyfile(onnx_enhance.__file__, Path(temporary) / "enhance.py")
+        text = json.dumps(meta, indent=2) + "\n"
+        (Path(temporary) / "meta.json").write_text(text, encoding="utf-8")
+        Path(folder).mkdir(exist_ok=True)
+        for path in earlier:
+            path.unlink(missing_ok=True)
+        for name in ("meta.json", *FILES):  # by which the folder is known as an export's
+            if (Path(temporary) / name).exists():
+                os.replace(Path(temporary) / name, Path(folder) / name)
+    return meta
+
+
+def _earlier_files(folder: Path) -> list[Path]:
+    """The networks of an earlier export, after making sure that nobody else's file is replaced."""
+    try:
+        meta = read_json(folder / "meta.json", default=None)
+        is_export = {"n_fft", "models"} <= meta.keys()
+    except (ValueError, AttributeError):
+        is_export = False
+    there = [name for name in ("meta.json", *FILES) if (folder / name).exists()]
+    if there and not is_export:
+        raise ValueError(
+            f"{folder} holds a file {there[0]} that is of no export: name another --folder, or "
+            "move it away"
+        )
+    return [*folder.glob("*.onnx")] if is_export else []
+
+
+def _write_networks(separator: DPDCRNSeparator, bins: int, meta: dict, folder: Path) -> None:
+    """Write the networks, and enter them into ``meta``."""
     generator = torch.Generator().manual_seed(0)
+    shape = [1, 2 * separator.microphones, "frames", bins]
     mixture = torch.randn(1, shape[1], _CHECKED_FRAMES, bins, generator=generator)
     offline = OfflineNetwork(separator)
-    difference = _write(offline, folder / "offline.onnx", [mixture], [], dynamic=True)
+    difference = _write(offline, folder / "offline.onnx", [mixture], [], meta)
     meta["models"]["offline"] = {
         "file": "offline.onnx",
         "input": {"name": "mixture", "shape": shape},
         "max_difference": difference,
     }
-    if separator.causal:
-        states = _initial_states(separator, bins)
-        frames = list(mixture.split(1, 2))
-        network = StreamingNetwork(separator)
-        difference = _write(network, folder / "streaming.onnx", frames, states, dynamic=False)
-        meta["models"]["streaming"] = {
-            "file": "streaming.onnx",
-            "input": {"name": "mixture", "shape": [*shape[:2], 1, bins]},
-            "states": [
-                {"name": f"state{n}", "shape": list(state.shape)} for n, state in enumerate(states)
-            ],
-            "max_difference": difference,
-        }
-    with atomic_write(folder / "enhance.py") as example:
-        shutil.copyfile(onnx_enhance.__file__, example)
-    with atomic_write(folder / "meta.json") as file:
-        file.write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
-    return meta
+    if not separator.causal:
+        return
+    states = _initial_states(separator, bins)
+    frames = list(mixture.split(1, 2))
+    difference = _write(
+        StreamingNetwork(separator), folder / "streaming.onnx", frames, states, meta
+    )
+    meta["models"]["streaming"] = {
+        "file": "streaming.onnx",
+        "input": {"name": "mixture", "shape": [*shape[:2], 1, bins]},
+        "states": [
+            {"name": f"state{n}", "shape": list(state.shape)} for n, state in enumerate(states)
+        ],
+        "max_difference": difference,
+    }
 
 
 def _check_exportable(model: ESPnetEnhancementModel) -> None:
@@ -176,12 +214,13 @@ def _write(
     path: Path,
     inputs: list[torch.Tensor],
     states: list[torch.Tensor],
-    dynamic: bool,
+    meta: dict,
 ) -> float:
     """Export, run both over the inputs one after the other, return the largest difference."""
     import onnxruntime
 
     names = [f"state{n}" for n in range(len(states))]
+    dynamic = not states
     with atomic_write(path) as temporary:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the tracer, about sizes that do not change
@@ -198,6 +237,7 @@ def _write(
                 opset_version=OPSET,
                 dynamo=False,
             )
+        stamp(temporary, meta)
         session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
         difference, exported = 0.0, [state.numpy() for state in states]
         if dynamic:  # another length than the one that was traced

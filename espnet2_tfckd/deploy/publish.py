@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import zipfile
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from espnet2_tfckd.cli import atomic_write
+from espnet2_tfckd.cli import lies_in, read_json
 from espnet2_tfckd.deploy.model_card import model_card
+from espnet2_tfckd.models.packs import digest, unpack
+
+WRITTEN = ".written.json"  # in the folder, not on the hub: digests of what was written
 
 
 @dataclass(frozen=True)
@@ -49,14 +53,15 @@ def write_folder(publication: Publication, folder: str | Path) -> Path:
 
     Args:
         publication: What is published.
-        folder: Where to; emptied first.
+        folder: Where to. What was written to it earlier is replaced.
 
     Returns:
         ``folder``: the unpacked model with ``meta.yaml``, card, samples and ONNX files.
 
     Raises:
-        FileNotFoundError: The packed model, the results or a sample is not there.
-        ValueError: The model has no scores, or no licence is named.
+        FileNotFoundError: If the packed model, the results or a sample is not there.
+        ValueError: If the model has no scores, no licence is named, the packed model is damaged,
+            or ``folder`` holds anything that was not written here.
     """
     folder = Path(folder)
     if not publication.license or not publication.corpus_license:
@@ -67,10 +72,21 @@ def write_folder(publication: Publication, folder: str | Path) -> Path:
     if not publication.packed.is_file():
         raise FileNotFoundError(f"{publication.packed} is not there: run stage 11 first")
     rows = _scores(publication)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    with zipfile.ZipFile(publication.packed) as archive:
-        archive.extractall(folder)
+    _refuse_inputs(publication, folder)
+    _refuse_others_files(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".hub.", dir=folder.parent) as temporary:
+        new, old = Path(temporary) / "new", Path(temporary) / "old"
+        unpack(publication.packed, new)
+        _add_files(publication, rows, new)
+        if folder.exists():
+            os.replace(folder, old)
+        os.replace(new, folder)
+    return folder
+
+
+def _add_files(publication: Publication, rows: list[dict], folder: Path) -> None:
+    """Card, samples and ONNX files to the unpacked model, and the record of all that is there."""
     onnx = publication.exp_dir / "onnx"
     if onnx.is_dir():
         shutil.copytree(onnx, folder / "onnx")
@@ -89,15 +105,57 @@ def write_folder(publication: Publication, folder: str | Path) -> Path:
         list(publication.samples),
         onnx.is_dir(),
     )
-    with atomic_write(folder / "README.md") as readme:
-        readme.write_text(card, encoding="utf-8")
-    return folder
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    written = {str(path.relative_to(folder)): digest(path) for path in _files(folder)}
+    (folder / WRITTEN).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+
+
+def _refuse_inputs(publication: Publication, folder: Path) -> None:
+    """The folder must neither hold nor be in what goes into it."""
+    exp_dir = publication.exp_dir
+    inputs = [exp_dir / name for name in ("config.yaml", "onnx", "images")]
+    inputs += [publication.packed, publication.results, *publication.samples.values()]
+    for path in inputs:
+        if lies_in(path, folder) or (path.is_dir() and lies_in(folder, path)):
+            raise ValueError(
+                f"{folder} cannot be written: {path}, which is published, lies there; name another "
+                "--folder"
+            )
+
+
+def _refuse_others_files(folder: Path) -> None:
+    """Only what was written here earlier is replaced, and only if nobody has changed it since."""
+    if not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ValueError(f"{folder} is a file: name another --folder")
+    remedy = "name another --folder, or move it away"
+    written = read_json(folder / WRITTEN, default={}, remedy=remedy)
+    for path in _files(folder):
+        name = str(path.relative_to(folder))
+        if not isinstance(written, dict) or written.get(name) != digest(path):
+            raise ValueError(f"{path} was not written here, or was changed since: {remedy}")
+
+
+def _files(folder: Path) -> list[Path]:
+    """Everything in a folder but folders, the record, and what the hub's library keeps there."""
+    return [
+        path
+        for path in sorted(folder.rglob("*"))
+        if (path.is_symlink() or not path.is_dir())
+        and path != folder / WRITTEN
+        and path.relative_to(folder).parts[0] != ".cache"
+    ]
 
 
 def _scores(publication: Publication) -> list[dict]:
     if not publication.results.is_file():
         raise FileNotFoundError(f"{publication.results} is not there: run stages 8 and 9 first")
-    rows = json.loads(publication.results.read_text(encoding="utf-8"))
+    rows = read_json(publication.results)
+    if not isinstance(rows, list) or not all(
+        isinstance(row, dict) and {"system", "dataset"} <= row.keys() for row in rows
+    ):
+        raise ValueError(f"{publication.results} is not as stage 9 writes it: run stage 9 again")
     if not any(row["system"] == publication.system for row in rows):
         raise ValueError(
             f"{publication.results} has no scores of {publication.system}: a model is not "
@@ -115,14 +173,19 @@ def upload(folder: str | Path, repo_id: str, private: bool = False) -> str:
         The repository's address.
 
     Raises:
-        ConnectionError: The hub refused or could not be reached.
+        ConnectionError: If the hub refuses or cannot be reached.
     """
     from huggingface_hub import HfApi
 
     api = HfApi()
     try:
         address = api.create_repo(repo_id, private=private, exist_ok=True)
-        api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message="Publish the model")
+        api.upload_folder(
+            repo_id=repo_id,
+            folder_path=folder,
+            commit_message="Publish the model",
+            ignore_patterns=WRITTEN,
+        )
     except Exception as error:  # the hub's library raises many kinds
         raise ConnectionError(
             f"{repo_id} could not be published ({type(error).__name__}: {error}): log in with "

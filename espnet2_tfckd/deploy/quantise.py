@@ -14,6 +14,7 @@ import numpy as np
 
 from espnet2_tfckd.cli import atomic_write
 from espnet2_tfckd.datadir import DataDir, read_audio, read_data_dir
+from espnet2_tfckd.deploy.exported import read_export, stamp
 from espnet2_tfckd.deploy.onnx_enhance import Enhancer
 from espnet2_tfckd.scoring.audio import read_channel
 from espnet2_tfckd.scoring.metrics import pesq_wb, si_sdr
@@ -48,19 +49,17 @@ def quantise_export(
         What ``meta.json`` says now.
 
     Raises:
-        FileNotFoundError: The export or the data directory is not there.
-        ValueError: The data has another rate or number of channels than the model, or none of it
-            can be scored.
+        FileNotFoundError: If the export or the data directory is not there.
+        ValueError: If the export is damaged, the data has another rate or number of channels than
+            the model, or none of it can be scored.
     """
     folder = Path(folder)
-    if not (folder / "meta.json").is_file():
-        raise FileNotFoundError(f"{folder}/meta.json is not there: export the model first")
-    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
+    meta = read_export(folder)
     pairs = _read_pairs(read_data_dir(data_dir), num_utterances, meta)
     for model in meta["models"].values():
         source = folder / model["file"]
         target = source.with_name(source.stem + SUFFIX)
-        quantise(source, target)
+        quantise(source, target, meta)
         model["int8"] = {
             "file": target.name,
             "bytes": target.stat().st_size,
@@ -76,13 +75,7 @@ def quantise_export(
     return meta
 
 
-def remove_quantised(folder: str | Path) -> None:
-    """Remove the networks of 8 bits of an earlier export."""
-    for path in Path(folder).glob(f"*{SUFFIX}"):
-        path.unlink()
-
-
-def quantise(source: Path, target: Path) -> None:
+def quantise(source: Path, target: Path, meta: dict) -> None:
     """Write a network with convolutions and matrix products of 8 bits."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
@@ -97,6 +90,7 @@ def quantise(source: Path, target: Path) -> None:
             op_types_to_quantize=_QUANTISED,
             weight_type=QuantType.QUInt8,  # onnxruntime convolves no others
         )
+        stamp(partial, meta)
 
 
 @contextmanager

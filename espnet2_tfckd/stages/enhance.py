@@ -24,6 +24,7 @@ from espnet2_tfckd.data.paths import refuse_overlap
 from espnet2_tfckd.datadir import file_of, read_audio, read_data_dir
 from espnet2_tfckd.deploy.signals import separated
 from espnet2_tfckd.inference import load_separate_speech, model_made_of
+from espnet2_tfckd.models.configuration import check_rate
 from espnet2_tfckd.scoring.parallel import MAX_NAMED
 from espnet2_tfckd.stages.enhance_workers import list_devices, outcomes
 from espnet2_tfckd.stages.profile import PROFILE, is_measured, profile_made_of, write_profile
@@ -213,6 +214,9 @@ def _load_and_run(
     separate_speech = load_separate_speech(
         inference.exp_dir, inference.inference_model, ref_channel=inference.ref_channel
     )
+    if not separate_speech.sfi_processing:  # networks for any rate take the data's
+        options = vars(separate_speech.enh_train_args)
+        check_rate(options, inference.sample_rate, inference.exp_dir)
     if example:
         channels = read_audio(example)[0].shape[1]
         profile_json = Path(inference.exp_dir) / PROFILE

@@ -14,11 +14,10 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
-from espnet2_tfckd.cli import atomic_write
+from espnet2_tfckd.cli import atomic_write, read_json
 from espnet2_tfckd.data.freshness import changes
 from espnet2_tfckd.scoring.journal import JOURNAL, read_journal
 from espnet2_tfckd.scoring.tables import mean_and_ci95
-from espnet2_tfckd.stages.score import read_json
 from espnet2_tfckd.training_log import logged_epochs
 
 MODEL = "valid.loss.best.pth"

@@ -11,14 +11,14 @@ import json
 import shutil
 from pathlib import Path
 
-from espnet2_tfckd.cli import atomic_write
+from espnet2_tfckd.cli import atomic_write, read_json
 from espnet2_tfckd.datadir import read_data_dir
 from espnet2_tfckd.scoring.comparison import comparisons
 from espnet2_tfckd.scoring.comparison_report import draw_differences, report_md
 from espnet2_tfckd.stages.experiment_jobs import MODEL
 from espnet2_tfckd.stages.experiment_plan import Plan
 from espnet2_tfckd.stages.profile import cpu_name
-from espnet2_tfckd.stages.score import environment, read_json
+from espnet2_tfckd.stages.score import environment
 
 TEACHER = "teacher"  # folder of the teacher beside the results
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-import yaml
-
 from espnet2_tfckd.cli import run_command
-from espnet2_tfckd.inference import load_separate_speech, model_files
+from espnet2_tfckd.inference import load_separate_speech
+from espnet2_tfckd.models.configuration import model_rate
 
 _CONFIGURATION = ("encoder", "encoder_conf", "separator", "separator_conf", "decoder")
 
@@ -34,21 +33,20 @@ def export_model(
         What ``meta.json`` says.
 
     Raises:
-        FileNotFoundError: Configuration, checkpoint or data directory is not there.
-        ValueError: The model cannot be exported, or the data does not fit it.
+        FileNotFoundError: If configuration, checkpoint or data directory is not there.
+        ValueError: If the model cannot be exported, the data does not fit it, or ``folder`` holds
+            files of somebody else under the names that an export needs.
     """
     from espnet2_tfckd.deploy.onnx_export import export_onnx
-    from espnet2_tfckd.deploy.quantise import quantise_export, remove_quantised
+    from espnet2_tfckd.deploy.quantise import quantise_export
 
-    config, _ = model_files(exp_dir, inference_model)
-    options = yaml.safe_load(config.read_text(encoding="utf-8"))
-    model = load_separate_speech(exp_dir, inference_model).enh_model
+    loaded = load_separate_speech(exp_dir, inference_model)
+    options = vars(loaded.enh_train_args)
     notes = {
         "license": license,
         "training": {name: options[name] for name in _CONFIGURATION if name in options},
     }
-    remove_quantised(folder)
-    meta = export_onnx(model, folder, int(options.get("sample_rate") or 16000), notes)
+    meta = export_onnx(loaded.enh_model, folder, model_rate(options), notes)
     return meta if quantise_on is None else quantise_export(folder, quantise_on)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from espnet2_tfckd.cli import run_command
-from espnet2_tfckd.published import fetch_model
+from espnet2_tfckd.models.published import fetch_model
 
 
 def get_parser() -> argparse.ArgumentParser:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import shutil
 import tempfile
+import zipfile
 from contextlib import chdir, redirect_stdout
 from io import StringIO
 from pathlib import Path
 
+from espnet2_tfckd.checkpoint import load_enhancement_model
 from espnet2_tfckd.cli import atomic_write, run_command
 from espnet2_tfckd.inference import model_files
+from espnet2_tfckd.models.packs import META
 
 
 def pack_model(
@@ -36,8 +39,9 @@ def pack_model(
         Path of the zip file, for ``SeparateSpeech.from_pretrained`` after ``import espnet2_tfckd``.
 
     Raises:
-        FileNotFoundError: A file is not there; names it.
-        ValueError: ``outfile`` is not a ``.zip``.
+        FileNotFoundError: If a file is not there; names it.
+        ValueError: If the checkpoint is damaged or does not fit the configuration, or ``outfile``
+            is not a ``.zip``, or a file that is no packed model. An earlier one then stays.
     """
     exp_dir, outfile = Path(exp_dir), Path(outfile)
     config, checkpoint = model_files(exp_dir, inference_model)
@@ -48,6 +52,8 @@ def pack_model(
         results = beside
     if results is not None and not Path(results).is_file():
         raise FileNotFoundError(f"{results} is not there: score the model first")
+    _refuse_others_file(outfile)
+    load_enhancement_model(config, checkpoint)  # refuses what does not fit
     from espnet2.main_funcs.pack_funcs import pack
 
     # ESPnet stores paths relative to the working directory, and absolute ones outside of it, which
@@ -73,6 +79,23 @@ def pack_model(
                 outpath=archive,
             )
     return outfile
+
+
+def _refuse_others_file(outfile: Path) -> None:
+    """Only an earlier packed model is replaced."""
+    if outfile.is_dir():
+        raise ValueError(f"{outfile} is a folder: name a file")
+    if outfile.exists():
+        try:
+            with zipfile.ZipFile(outfile) as archive:
+                is_pack = META in archive.namelist()
+        except (zipfile.BadZipFile, OSError):
+            is_pack = False
+        if not is_pack:
+            raise ValueError(
+                f"{outfile} is there and is no packed model: name another --outfile, or move it "
+                "away"
+            )
 
 
 def get_parser() -> argparse.ArgumentParser:

@@ -12,7 +12,7 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from espnet2_tfckd.cli import atomic_write, run_command
+from espnet2_tfckd.cli import atomic_write, read_json, run_command
 from espnet2_tfckd.data.freshness import digest_of
 from espnet2_tfckd.datadir import read_data_dir
 from espnet2_tfckd.scoring.metrics import PROTOCOLS
@@ -31,20 +31,6 @@ def model_dir(estimate_scp: Path) -> Path | None:
     """The model of estimates in ``<exp_dir>/enhanced_*/``; None elsewhere, as for the mixture."""
     directory = estimate_scp.parent
     return directory.parent if directory.name.startswith("enhanced_") else None
-
-
-def read_json(path: Path, default):
-    """Read a JSON file, or return the default where there is none.
-
-    Raises:
-        ValueError: The file is not JSON.
-    """
-    if not path.exists():
-        return default
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}): delete it and run again") from error
 
 
 def environment() -> dict[str, str]:

@@ -13,6 +13,8 @@ import yaml
 
 from espnet2_tfckd.cli import atomic_write, run_command
 from espnet2_tfckd.data.freshness import RECORD, change, changes, read_record, write_record
+from espnet2_tfckd.models.configuration import check_rate, read_configuration
+from espnet2_tfckd.stages.format import parse_rate
 from espnet2_tfckd.training.process import LOCK, only_one, run_logged
 from espnet2_tfckd.training.settings import Training
 from espnet2_tfckd.training.statistics import SHAPE_FILES, read_shapes
@@ -38,6 +40,9 @@ def train(training: Training) -> Path:
         RuntimeError: If ESPnet failed or the training diverged; the message names ESPnet's log.
     """
     _refuse_too_little_data(training)
+    if training.fs and training.teacher_files and training.teacher_files[0].exists():
+        teacher = training.teacher_files[0]
+        check_rate(read_configuration(teacher), training.fs, f"the teacher {teacher.parent}")
     with only_one(training.output_dir):
         before = read_record(training.output_dir / RECORD)
         now = training.made_of(before)
@@ -180,6 +185,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--inference_model", default="valid.loss.best.pth", help="checkpoint of teacher and student"
     )
+    parser.add_argument("--fs", type=parse_rate, help="sampling rate of the data, e.g. 16k")
     parser.add_argument("--enh_args", default="", help='more of ESPnet\'s options: "--max_epoch 2"')
     parser.add_argument(
         "--overwrite", action="store_true", help="train over a training that was made of other data"

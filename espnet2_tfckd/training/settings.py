@@ -12,6 +12,7 @@ import yaml
 from espnet2_tfckd.data.freshness import made_of
 from espnet2_tfckd.datadir import file_of
 from espnet2_tfckd.distiller import REVISIONS
+from espnet2_tfckd.models.configuration import rate_arguments
 from espnet2_tfckd.scoring.audio import read_scp
 from espnet2_tfckd.training.process import data_arguments
 from espnet2_tfckd.training.statistics import SHAPE_FILES, data_digests
@@ -32,6 +33,7 @@ class Training:
     distill_config: Path | None = None
     teacher_exp: Path | None = None
     enh_args: str = ""
+    fs: int | None = None
     overwrite: bool = False
 
     def arguments(self) -> list[str]:
@@ -81,6 +83,7 @@ class Training:
             ValueError: If the audio is not that of stage 5.
         """
         options = {**self.merged_config(), "enh_args": self.enh_args, "ranks": max(1, self.ngpu)}
+        options["fs"] = self.fs
         data = data or data_digests(self.train_dir, self.valid_dir, self.stats_dir)
         code = {}
         if self.distill_config:
@@ -130,4 +133,7 @@ class Training:
         if self.teacher_files:
             teacher_config, teacher_model = map(str, self.teacher_files)
             command += ["--teacher_config", teacher_config, "--teacher_model_file", teacher_model]
+        if self.fs:
+            kinds = self.espnet_options(encoder="stft", decoder="stft")
+            command += rate_arguments(self.fs, kinds.encoder, kinds.decoder)
         return command + shlex.split(self.enh_args)

@@ -13,10 +13,18 @@ SHA = "0" * 40
 
 
 class Hub:
-    """What the stub has been sent: ``repositories`` maps an id to its files."""
+    """What the stub has been sent.
+
+    Attributes:
+        repositories: Files of each repository by its id.
+        revision: The commit that all of them are at.
+        downloads: Names of the files that were asked for.
+    """
 
     def __init__(self):
         self.repositories: dict[str, dict[str, bytes]] = {}
+        self.revision = SHA
+        self.downloads: list[str] = []
 
 
 def _handler(hub: Hub):
@@ -82,13 +90,15 @@ def _handler(hub: Hub):
                     return self.answer(
                         [{**kinds, "path": name, "size": len(c)} for name, c in files.items()]
                     )
-                listing = [{"rfilename": name} for name in files]
-                return self.answer({"id": repository, "sha": SHA, "siblings": listing})
+                listing = [{"rfilename": name, "size": len(c)} for name, c in files.items()]
+                return self.answer({"id": repository, "sha": hub.revision, "siblings": listing})
             if len(parts) > 4 and parts[2] == "resolve":
                 content = hub.repositories["/".join(parts[:2])].get("/".join(parts[4:]))
                 if content is not None:
+                    if self.command == "GET":
+                        hub.downloads.append("/".join(parts[4:]))
                     tag = hashlib.sha1(content).hexdigest()
-                    return self.answer(content, ETag=f'"{tag}"', X_Repo_Commit=SHA)
+                    return self.answer(content, ETag=f'"{tag}"', X_Repo_Commit=hub.revision)
             return self.answer({"error": f"unknown {self.path}"}, 404)
 
         do_HEAD = do_GET

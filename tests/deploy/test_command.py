@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import subprocess
 import sys
 
@@ -173,6 +174,42 @@ def test_what_is_no_model_is_refused_by_name(model, noisy):
     model = model.replace("{noisy}", str(noisy))
     with pytest.raises((FileNotFoundError, ValueError), match=model):
         load_enhancer(model)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("config.yaml", b"", "is no configuration"),
+        ("config.yaml", b"[1, 2", "is not valid YAML"),
+        ("config.yaml", b"\xff\xfe\x00", "is not valid YAML"),
+        ("config.yaml", b"- encoder", "is no configuration"),
+        ("config.yaml", b"separator: dpdcrn", "it lacks encoder, encoder_conf, separator_conf"),
+        ("config.yaml", b"!!python/object/apply:os.system [id]", "is not valid YAML"),
+        (CHECKPOINT, b"", "it is empty"),
+        (CHECKPOINT, b"garbage", "cannot be read as a checkpoint"),
+    ],
+)
+def test_a_damaged_experiment_ends_in_one_line(
+    name, content, words, noisy, causal_exp, tmp_path, monkeypatch, capsys
+):
+    exp_dir = shutil.copytree(causal_exp, tmp_path / "enh_damaged")
+    (exp_dir / name).write_bytes(content)
+    output = tmp_path / "out"
+    for call in (["info", exp_dir], ["enhance", noisy, "--model", exp_dir, "-o", output]):
+        with pytest.raises(SystemExit) as end:
+            run(monkeypatch, *call)
+        lines = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
+        assert end.value.code == 1 and len(lines) == 1
+        assert words in lines[0] and str(exp_dir / name) in lines[0]
+    assert not output.exists()
+
+
+def test_a_device_that_is_not_there_is_named(noisy, causal_exp, tmp_path, monkeypatch, capsys):
+    for device in ("cuda:99", "toaster"):
+        call = ("enhance", noisy, "--model", causal_exp, "-o", tmp_path / "out")
+        with pytest.raises(SystemExit):
+            run(monkeypatch, *call, "--device", device)
+        assert f"device {device} cannot be used" in capsys.readouterr().err
 
 
 def test_a_packed_model_is_unpacked_and_used(causal_exp, tmp_path, monkeypatch):

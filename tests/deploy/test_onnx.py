@@ -14,6 +14,7 @@ from espnet2_tfckd.deploy import onnx_export
 from espnet2_tfckd.deploy.onnx_enhance import Enhancer
 from espnet2_tfckd.deploy.onnx_export import export_onnx
 from espnet2_tfckd.deploy.signals import separated
+from espnet2_tfckd.models.configuration import Rate
 from espnet2_tfckd.stages.export import export_model
 
 CHECKPOINT = "valid.loss.best.pth"
@@ -138,7 +139,7 @@ def test_an_export_that_differs_from_torch_is_refused_and_leaves_nothing(
     monkeypatch.setattr(onnx_export, "TOLERANCE", 0.0)
     with pytest.raises(RuntimeError, match=r"offline\.onnx: onnxruntime differs from torch"):
         export_model(causal[0], CHECKPOINT, tmp_path / "onnx")
-    assert not list((tmp_path / "onnx").iterdir())
+    assert not list(tmp_path.iterdir())
 
 
 def test_other_networks_and_other_transforms_are_refused(tmp_path, make_experiment):
@@ -151,4 +152,4 @@ def test_other_networks_and_other_transforms_are_refused(tmp_path, make_experime
     other = make_experiment(tmp_path / "other", encoder_conf=stft, channels=8, heads=2)
     model = load_separate_speech(other, CHECKPOINT).enh_model
     with pytest.raises(ValueError, match="Hann window"):
-        export_onnx(model, tmp_path / "onnx", 16000)
+        export_onnx(model, tmp_path / "onnx", Rate(16000, stated=True))

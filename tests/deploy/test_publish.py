@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import soundfile
 import yaml
 
+from espnet2_tfckd.deploy.publish import WRITTEN
 from espnet2_tfckd.stages.pack import pack_model
 from tests.deploy.hub_stub import running_hub
 
@@ -115,16 +117,14 @@ def test_what_is_published_comes_back_as_it_went(experiment, causal_exp, tmp_pat
         files = hub.repositories["someone/small"]
         folder = experiment / "hub"
         for path in folder.rglob("*"):
-            if path.is_file() and ".cache" not in path.parts:
+            if path.is_file() and path.name != WRITTEN and ".cache" not in path.parts:
                 assert files[str(path.relative_to(folder))] == path.read_bytes()
+        assert WRITTEN not in files
         again = publish(experiment, causal_exp, *LICENCES, "--upload", **secret)
         assert again.returncode == 0, again.stderr  # the repository is there already
 
         code = (
-            "import sys, functools, espnet_model_zoo.downloader as zoo\n"
-            f"cache = {str(tmp_path / 'zoo')!r}\n"
-            "zoo.ModelDownloader = functools.partial(zoo.ModelDownloader, cache)\n"
-            "from espnet2_tfckd.published import fetch_model\n"
+            "from espnet2_tfckd.models.published import fetch_model\n"
             f"fetch_model('someone/small', {str(tmp_path / 'fetched')!r}, 'model.pth')\n"
         )
         environment = {**os.environ, "HF_ENDPOINT": address, "HF_HOME": str(tmp_path / "hf2")}
@@ -136,6 +136,76 @@ def test_what_is_published_comes_back_as_it_went(experiment, causal_exp, tmp_pat
     assert (fetched / "model.pth").read_bytes() == (causal_exp / CHECKPOINT).read_bytes()
     config = yaml.safe_load((fetched / "config.yaml").read_text())
     assert config["separator_conf"]["causal"] is True
+
+
+def test_an_earlier_folder_is_replaced_as_long_as_nobody_has_changed_it(experiment, causal_exp):
+    hub = experiment / "hub"
+    assert publish(experiment, causal_exp, *LICENCES).returncode == 0
+    (hub / ".cache").mkdir()  # of the hub's library
+    (hub / ".cache" / "upload").touch()
+    (experiment / "data" / "utt1.wav").write_bytes((experiment / "data" / "utt1.wav").read_bytes())
+    done = publish(experiment, causal_exp, *LICENCES)
+    assert done.returncode == 0, done.stderr
+    (hub / "notes.txt").write_text("mine")
+    (hub / "samples" / "more").mkdir()
+    (hub / "samples" / "more" / "mine.wav").write_text("mine")
+    for change, left in (
+        (hub / "notes.txt", "notes.txt"),
+        (hub / "samples" / "more" / "mine.wav", "samples/more/mine.wav"),
+        (hub / "README.md", "README.md"),
+    ):
+        change.write_text("mine")
+        done = publish(experiment, causal_exp, *LICENCES)
+        assert (
+            done.returncode == 1 and f"{left} was not written here, or was changed" in done.stderr
+        )
+        assert change.read_text() == "mine"
+        if left != "README.md":
+            change.unlink()
+    assert not [path for path in experiment.iterdir() if path.name.startswith(".hub.")]
+
+
+@pytest.mark.parametrize("where", ["user", "link", "file", "exp", "above", "onnx", "samples"])
+def test_a_folder_of_somebody_else_is_not_emptied(where, experiment, causal_exp):
+    own = shutil.copytree(causal_exp, experiment / "enh_causal")
+    (own / "onnx").mkdir()
+    (experiment / "user").mkdir()
+    (experiment / "user" / "thesis.txt").write_text("mine")
+    (experiment / "link").symlink_to(own)
+    (experiment / "file").write_text("mine")
+    folders = {
+        "user": experiment / "user",
+        "link": experiment / "link",
+        "file": experiment / "file",
+        "exp": experiment / "user" / ".." / "enh_causal",
+        "above": experiment,
+        "onnx": own / "onnx" / "hub",
+        "samples": experiment / "data",
+    }
+    before = {p: p.read_bytes() for p in experiment.rglob("*") if p.is_file()}
+    done = publish(experiment, own, *LICENCES, "--folder", folders[where])
+    assert done.returncode == 1 and "--folder" in done.stderr and "Traceback" not in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert {p: p.read_bytes() for p in experiment.rglob("*") if p.is_file()} == before
+
+
+def test_a_damaged_packed_model_leaves_the_earlier_folder(experiment, causal_exp):
+    assert publish(experiment, causal_exp, *LICENCES).returncode == 0
+    before = {p: p.read_bytes() for p in (experiment / "hub").rglob("*") if p.is_file()}
+    packed = experiment / "packed.zip"
+    packed.write_bytes(packed.read_bytes()[:-100])
+    done = publish(experiment, causal_exp, *LICENCES)
+    assert done.returncode == 1 and "packed.zip cannot be read as a packed" in done.stderr
+    after = {p: p.read_bytes() for p in (experiment / "hub").rglob("*") if p.is_file()}
+    assert after == before
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", '[{"system": "causal"}]', "[3]"])
+def test_damaged_results_are_named(text, experiment, causal_exp):
+    (experiment / "results.json").write_text(text)
+    done = publish(experiment, causal_exp, *LICENCES)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "results.json is not" in done.stderr and "again" in done.stderr
 
 
 def test_a_hub_that_refuses_is_named_with_the_remedy(experiment, causal_exp):

@@ -17,6 +17,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", FutureWarning)  # of ESPnet's modules about themselves
     import espnet2_tfckd.task  # noqa: F401 - now, so that its memory is not counted as a model's
     from espnet2_tfckd.inference import load_separate_speech
+    from espnet2_tfckd.models.configuration import model_rate
 
 SAMPLE_RATE = 16000
 SEPARATORS = ("dccrn", "skim", "bsrnn")  # each has a configuration in the mini recipe
@@ -48,7 +49,7 @@ class ESPnetModel(Model):
         else:
             loaded = load_separate_speech(exp_dir, CHECKPOINT)
             self.model = loaded.enh_model.eval()
-            self.sample_rate = int(loaded.enh_train_args.sample_rate or SAMPLE_RATE)
+            self.sample_rate = model_rate(vars(loaded.enh_train_args)).hz
         latency = self._latency()
         self.latency_ms = 1000 * latency / self.sample_rate
         check_causal(self._whole, latency, 4 * latency + self.sample_rate)

@@ -53,16 +53,17 @@ def export(folder: str | Path, channels: int, heads: int, exp_dir: str | Path | 
     from espnet2_tfckd.deploy.enhancer import CHECKPOINT
     from espnet2_tfckd.deploy.onnx_export import export_onnx
     from espnet2_tfckd.inference import load_separate_speech
+    from espnet2_tfckd.models.configuration import Rate, model_rate
     from tests.measuring import untrained_student
 
     if exp_dir is None:
-        model, sample_rate = untrained_student(channels, heads), 16000
+        model, rate = untrained_student(channels, heads), Rate(16000, stated=True)
     else:
         loaded = load_separate_speech(exp_dir, CHECKPOINT)
-        model, sample_rate = loaded.enh_model, int(loaded.enh_train_args.sample_rate or 16000)
+        model, rate = loaded.enh_model, model_rate(vars(loaded.enh_train_args))
         if not getattr(model.separator, "causal", False):
             raise ValueError(f"{exp_dir} holds no causal DPDCRN: train one with causal: true")
-    export_onnx(model, folder, sample_rate, {"macs_per_second": _macs(model, sample_rate)})
+    export_onnx(model, folder, rate, {"macs_per_second": _macs(model, rate.hz)})
 
 
 def _macs(model, sample_rate: int) -> int:

@@ -178,7 +178,7 @@ def test_command_with_two_jobs_writes_the_same(inference, data_dir, output_dir, 
         (lambda path: path.write_bytes(b"no weights"), "best.pth cannot be read as a checkpoint"),
         (lambda path: path.write_bytes(path.read_bytes()[:900]), "best.pth cannot be read"),
         (lambda path: torch.save({"a": torch.ones(1)}, path), "best.pth does not fit the model"),
-        (lambda path: torch.save([torch.ones(1)], path), "best.pth does not fit the model"),
+        (lambda path: torch.save([torch.ones(1)], path), "best.pth holds no weights"),
     ],
     ids=["missing", "text", "cut short", "wrong keys", "no dictionary"],
 )

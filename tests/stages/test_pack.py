@@ -56,8 +56,8 @@ def test_linked_checkpoint_is_packed_as_a_file_under_its_name(tiny_model, tmp_pa
 
 
 def test_missing_files_are_refused_by_name_and_an_earlier_zip_survives(tiny_model, tmp_path):
-    outfile = tmp_path / "tiny.zip"
-    outfile.write_bytes(b"earlier")
+    outfile = pack_model(tiny_model, CHECKPOINT, tmp_path / "tiny.zip")
+    earlier = outfile.read_bytes()
     with pytest.raises(FileNotFoundError, match=r"no\.pth.*valid\.loss\.best\.pth"):
         pack_model(tiny_model, "no.pth", outfile)
     with pytest.raises(FileNotFoundError, match=r"MINE\.md is not there"):
@@ -65,7 +65,50 @@ def test_missing_files_are_refused_by_name_and_an_earlier_zip_survives(tiny_mode
     (tiny_model / "config.yaml").unlink()
     with pytest.raises(FileNotFoundError, match=r"config\.yaml is not there"):
         pack_model(tiny_model, CHECKPOINT, outfile)
-    assert outfile.read_bytes() == b"earlier"
+    assert outfile.read_bytes() == earlier
+
+
+def _other_sizes(path):
+    import torch
+
+    weights = torch.load(path, weights_only=True)
+    torch.save({key: x.repeat(2, *[1] * (x.ndim - 1)) for key, x in weights.items()}, path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda path: path.write_bytes(b""), "it is empty"),
+        (lambda path: path.write_bytes(b"garbage"), "cannot be read as a checkpoint"),
+        (lambda path: path.write_bytes(path.read_bytes()[:2000]), "cannot be read"),
+        (_other_sizes, "does not fit"),
+        (lambda path: path.with_name("config.yaml").write_text(""), "config.yaml is no config"),
+        (lambda path: path.with_name("config.yaml").write_text("a: ["), "not valid YAML"),
+        (lambda path: path.with_name("config.yaml").write_text("encoder: stft"), "it lacks"),
+        (lambda path: path.with_name("config.yaml").write_bytes(b"\xff\xfe\x00"), "not valid YAML"),
+    ],
+)
+def test_a_model_that_cannot_be_loaded_is_not_packed(spoil, words, tiny_model, tmp_path):
+    outfile = pack_model(tiny_model, CHECKPOINT, tmp_path / "tiny.zip")
+    earlier = outfile.read_bytes()
+    spoil(tiny_model / CHECKPOINT)
+    for path in (outfile, tmp_path / "new.zip"):
+        with pytest.raises(ValueError, match=words):
+            pack_model(tiny_model, CHECKPOINT, path)
+    assert outfile.read_bytes() == earlier and not (tmp_path / "new.zip").exists()
+
+
+def test_a_file_that_is_no_packed_model_is_not_overwritten(tiny_model, tmp_path):
+    (tmp_path / "notes.zip").write_bytes(b"mine")
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        archive.writestr("photo.png", b"mine")
+    (tmp_path / "folder.zip").mkdir()
+    for name in ("notes", "photos", "folder"):
+        path = tmp_path / f"{name}.zip"
+        before = path.read_bytes() if path.is_file() else None
+        with pytest.raises(ValueError, match=rf"{name}\.zip is (there and is no packed|a folder)"):
+            pack_model(tiny_model, CHECKPOINT, path)
+        assert before is None or path.read_bytes() == before
 
 
 def test_only_zip_files_are_written(tiny_model, tmp_path):

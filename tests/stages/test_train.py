@@ -81,6 +81,37 @@ class TestTraining:
         assert "--ngpu 2 --multiprocessing_distributed true" in command
         assert command.endswith("--max_epoch 2")
 
+    @pytest.mark.parametrize(
+        ("options", "expected"),
+        [
+            ({}, "--encoder_conf default_fs=8000 --decoder_conf default_fs=8000"),
+            ({"encoder": "conv", "decoder": "conv"}, "--sample_rate 8000"),
+        ],
+    )
+    def test_espnet_is_told_the_rate_of_the_data(self, training, trainer, options, expected):
+        """It wins over that of the YAML, which is for the recipe's default."""
+        Path("student.yaml").write_text(
+            yaml.safe_dump({**CHUNKED, "sample_rate": 16000, **options})
+        )
+        train(replace(training, fs=8000))
+        command = " ".join(trainer[0])
+        assert "--sample_rate 8000" in command and command.endswith(expected)
+
+    def test_a_teacher_at_another_rate_is_refused(self, training, trainer):
+        teacher = Path("exp/enh_teacher")
+        teacher.mkdir(parents=True)
+        stft = {"encoder": "stft", "encoder_conf": {}, "decoder": "stft", "decoder_conf": {}}
+        model = {"separator": "dpdcrn", "separator_conf": {}, "model_conf": {}, "init": None}
+        (teacher / "valid.loss.best.pth").touch()
+        Path("distill.yaml").write_text("distiller: at\n")
+        distilled = replace(training, distill_config=Path("distill.yaml"), teacher_exp=teacher)
+        for rate, fs in ((16000, 8000), (48000, 16000)):
+            options = {**stft, **model, "sample_rate": rate}
+            (teacher / "config.yaml").write_text(yaml.safe_dump(options))
+            with pytest.raises(ValueError, match=f"enh_teacher works at {rate} Hz.*{fs} Hz"):
+                train(replace(distilled, fs=fs))
+        assert not trainer
+
     def test_archives_are_read_as_such(self, training):
         arguments = data_arguments("dump/train", "dump/valid", "flac.ark")
         assert "dump/train/wav.scp,speech_mix,kaldi_ark" in arguments

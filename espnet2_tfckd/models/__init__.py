@@ -1,0 +1,1 @@
+"""Trained models: configurations, packs and the hub, opened without trusting them."""

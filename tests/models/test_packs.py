@@ -1,0 +1,451 @@
+"""Packs of strangers: what could write elsewhere, run code or fill the disk is refused unopened."""
+
+from __future__ import annotations
+
+import io
+import pickle
+import stat
+import struct
+import sys
+import warnings
+import zipfile
+
+import pytest
+import torch
+import yaml
+
+from espnet2_tfckd.deploy import command, enhancer
+from espnet2_tfckd.models import packs
+from espnet2_tfckd.models.published import fetch_model
+from espnet2_tfckd.stages import fetch_model as fetch_stage
+from espnet2_tfckd.stages import publish as publish_stage
+
+CONFIG = "exp/enh_causal/config.yaml"
+CHECKPOINT = "exp/enh_causal/valid.loss.best.pth"
+
+
+def tree(folder):
+    """All files below a folder with their contents, but for the locks of fetching."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.endswith(".fetch.lock")
+    }
+
+
+def write_pack(path, contents, *members, meta=None):
+    """A pack of good contents with more members, and other entries in its meta.yaml."""
+    contents = dict(contents)
+    if meta:
+        described = yaml.safe_load(contents["meta.yaml"])
+        for group, entries in meta.items():
+            described[group] = {**described[group], **entries}
+        contents["meta.yaml"] = yaml.safe_dump(described).encode()
+    with zipfile.ZipFile(path, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names that are there twice
+        for name, content in [*contents.items(), *members]:
+            archive.writestr(name, content)
+    return path
+
+
+def link(name, target):
+    info = zipfile.ZipInfo(name)
+    info.create_system, info.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    return info, target
+
+
+def device(name):
+    info = zipfile.ZipInfo(name)
+    info.create_system, info.external_attr = 3, (stat.S_IFCHR | 0o666) << 16
+    return info, b""
+
+
+def compressed(name, content, method=zipfile.ZIP_DEFLATED):
+    info = zipfile.ZipInfo(name)
+    info.compress_type = method
+    return info, content
+
+
+NAMES = [
+    "../evil.yaml",
+    "exp/../../evil.yaml",
+    "/tmp/evil.yaml",
+    "~/evil.yaml",
+    "..\\evil.yaml",
+    "C:\\evil.yaml",
+    "C:evil.yaml",
+    "exp//evil.yaml",
+    "./evil.yaml",
+    "exp/./evil.yaml",
+    "exp/evil.yaml ",
+    "exp /evil.yaml",
+    "exp./evil.yaml",
+    "evil\n.yaml",
+    "evil\x1b[2J.yaml",
+    "evil",
+    ".bashrc",
+    "exp/evil.py",
+    "exp/evil.so",
+    "exp/evil.pkl",
+    "a" * 250 + ".yaml",
+]
+
+
+class Evil:
+    """What runs code when it is unpickled without care."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.parametrize("name", NAMES, ids=ascii)
+def test_members_with_such_names_are_refused(name, contents, tmp_path, fails, monkeypatch):
+    packed = write_pack(tmp_path / "evil.zip", contents, (name, b"a: 1"))
+    refused(packed, name, tmp_path, fails, monkeypatch)
+
+
+@pytest.mark.parametrize("group", ["files", "yaml_files"])
+@pytest.mark.parametrize("name", [*NAMES, "", ".", "..", None, 3, ["a"], {"a": "b"}], ids=ascii)
+def test_names_in_meta_are_refused_too(name, group, contents, tmp_path, fails, monkeypatch):
+    members = [(name, b"a: 1")] if isinstance(name, str) and len(name) > 2 else []
+    packed = write_pack(tmp_path / "evil.zip", contents, *members, meta={group: {"zz": name}})
+    refused(packed, name, tmp_path, fails, monkeypatch)
+
+
+def refused(packed, name, tmp_path, fails, monkeypatch, *words):
+    """Laying the pack out as an experiment ends in one line and leaves nothing."""
+    before = tree(tmp_path)
+    arguments = ["--model_tag", str(packed), "--exp_dir", str(tmp_path / "exp" / "enh_evil")]
+    monkeypatch.setattr(sys, "argv", ["fetch_model", *arguments])
+    line = fails(fetch_stage.main)
+    assert tree(tmp_path) == before
+    assert not (tmp_path / "exp" / "enh_evil").exists()
+    assert str(packed) in line and "/tmp/tmp" not in line
+    for word in (*words, *([] if name is None else [packs.shown(name)[:100].rstrip("'.")])):
+        assert word in line
+    return line
+
+
+MEMBERS = {
+    "link": (lambda: [link("exp/link.yaml", "/etc/passwd")], "link.yaml", "link or a device"),
+    "link as folder": (lambda: [link("exp/link/", "/etc")], "exp/link/", "link or a device"),
+    "device": (lambda: [device("exp/dev.txt")], "dev.txt", "link or a device"),
+    "twice": (lambda: [(CONFIG, b"a: 1")], CONFIG, "is there twice"),
+    "upper case": (lambda: [(CONFIG.upper(), b"a: 1")], CONFIG.upper(), "is there twice"),
+    "composed": (
+        lambda: [("exp/\u00e9.md", b"a"), ("exp/e\u0301.md", b"b")],
+        "e\\u0301.md",
+        "is there twice",
+    ),
+    "file and folder": (lambda: [("exp/a.md", b""), ("exp/a.md/b.md", b"")], "exp/a.md", "folder"),
+    "file and empty folder": (
+        lambda: [("exp/a.md", b""), ("exp/A.md/", b"")],
+        "exp/a.md",
+        "folder",
+    ),
+    "bomb": (
+        lambda: [compressed("exp/bomb.txt", bytes(2**25))],
+        "bomb.txt",
+        "times its size",
+    ),
+    "bzip2": (
+        lambda: [compressed("exp/a.txt", b"a", zipfile.ZIP_BZIP2)],
+        "a.txt",
+        "compressed in a way",
+    ),
+    "many": (lambda: [(f"exp/{n}.md", b"") for n in range(1001)], None, "files, more than any"),
+}
+
+
+@pytest.mark.parametrize("kind", MEMBERS)
+def test_such_members_are_refused(kind, contents, tmp_path, fails, monkeypatch):
+    members, name, words = MEMBERS[kind]
+    packed = write_pack(tmp_path / "evil.zip", contents, *members())
+    line = refused(packed, None, tmp_path, fails, monkeypatch, words)
+    assert name is None or name in line
+
+
+def test_encrypted_members_are_refused(contents, tmp_path, fails, monkeypatch):
+    packed = write_pack(tmp_path / "evil.zip", contents)
+    data = bytearray(packed.read_bytes())
+    entry = data.rindex(b"PK\x01\x02")
+    data[entry + 8] |= 1
+    packed.write_bytes(data)
+    refused(packed, None, tmp_path, fails, monkeypatch, "is encrypted")
+
+
+def test_nul_in_a_name_is_seen(contents, tmp_path, fails, monkeypatch):
+    packed = write_pack(tmp_path / "evil.zip", contents, ("exp/a.mdXevil.sh", b""))
+    packed.write_bytes(packed.read_bytes().replace(b"a.mdXevil.sh", b"a.md\0evil.sh"))
+    refused(packed, None, tmp_path, fails, monkeypatch, "a.md\\x00evil.sh", "has characters")
+
+
+def test_a_pack_that_unpacks_to_more_than_allowed_is_refused(
+    contents, tmp_path, fails, monkeypatch
+):
+    monkeypatch.setattr(packs, "MAX_BYTES", 1000)
+    packed = write_pack(tmp_path / "evil.zip", contents)
+    refused(packed, None, tmp_path, fails, monkeypatch, "unpacks to")
+
+
+@pytest.mark.parametrize("change", [-1, 1000])
+def test_a_misstated_size_is_noticed(change, contents, tmp_path, fails, monkeypatch):
+    """The size in the archive's directory is another one than that of the member."""
+    packed = write_pack(tmp_path / "evil.zip", contents)
+    data = bytearray(packed.read_bytes())
+    entry = data.rindex(b"PK\x01\x02")
+    (size,) = struct.unpack_from("<I", data, entry + 24)
+    struct.pack_into("<I", data, entry + 24, size + change)
+    packed.write_bytes(data)
+    refused(packed, None, tmp_path, fails, monkeypatch, "cannot be read as a packed ESPnet model")
+
+
+@pytest.mark.parametrize("end", [0, 500, -100, -1])
+def test_a_download_that_was_cut_off_is_said_to_be(end, contents, tmp_path, fails, monkeypatch):
+    """The checkpoint, last in it, is a zip file too."""
+    names = sorted(contents, key=lambda name: name == CHECKPOINT)
+    packed = write_pack(tmp_path / "cut.zip", {name: contents[name] for name in names})
+    packed.write_bytes(packed.read_bytes()[:end])
+    refused(packed, None, tmp_path, fails, monkeypatch, "cannot be read as a packed ESPnet model")
+
+
+def test_damage_names_the_member(contents, tmp_path, fails, monkeypatch):
+    packed = write_pack(tmp_path / "bad.zip", contents)
+    data = bytearray(packed.read_bytes())
+    data[data.index(contents[CHECKPOINT]) + 5000] ^= 255
+    packed.write_bytes(data)
+    refused(packed, CHECKPOINT, tmp_path, fails, monkeypatch, "is damaged")
+
+
+BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 30)
+)
+MERGES = "a0: &a0 {x: 1}\n" + "".join(
+    f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}\n" for n in range(1, 30)
+)
+TEXTS = {
+    "code": "a: !!python/object/apply:os.system [id]",
+    "aliases": BOMB,
+    "merges": MERGES,
+    "an alias of itself": "a: &a [*a]",
+    "nested": "[" * 100_000,
+    "no text": "\x00\xff",
+    "unclosed": "a: [",
+    "huge": "a: " + "x" * (packs.MAX_YAML_BYTES + 1),
+    "a large number": "a: " + "9" * 10_000,
+}
+
+
+@pytest.mark.parametrize("member", ["meta.yaml", CONFIG])
+@pytest.mark.parametrize("kind", TEXTS)
+def test_such_yaml_is_refused(kind, member, contents, tmp_path, fails, monkeypatch):
+    text = TEXTS[kind].encode("utf-8", "surrogateescape")
+    packed = write_pack(tmp_path / "evil.zip", {**contents, member: text})
+    refused(packed, None, tmp_path, fails, monkeypatch, member)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (None, "is empty"),
+        ([], "it is list"),
+        ({"separator": None}, "separator must be a name"),
+        ({"separator": 3}, "separator must be a name"),
+        ({"separator_conf": []}, "separator_conf must be options"),
+        ({"separator_conf": {3: 4}}, "is no name of an option"),
+        ({"encoder": "os.system"}, "there is no encoder os.system"),
+        ({"decoder": "STFT"}, "there is no decoder STFT"),
+        ({"separator": "evil.module"}, "there is no separator evil.module"),
+        ({"separator": "asteroid", "separator_conf": {"pretrained_path": "x"}}, "load other code"),
+        ({"use_adapter": True, "adapter": "lora"}, "adapters"),
+        ({"sample_rate": "16k"}, "not a sampling rate"),
+        ({"sample_rate": 0}, "not a sampling rate"),
+        ({"sample_rate": True}, "not a sampling rate"),
+        ({"encoder_conf": {"n_fft": "many"}}, "cannot be built"),
+        ({"separator_conf": {"no_such_option": 1}}, "no_such_option"),
+        ({"init": "evil"}, "cannot be built"),
+        ({"criterions": "many"}, "cannot be built"),
+        ({"separator_conf": {"channels": 16, "heads": 2}}, "does not fit"),
+    ],
+    ids=str,
+)
+def test_such_configurations_are_refused(options, words, contents, tmp_path, fails, monkeypatch):
+    good = yaml.safe_load(contents[CONFIG])
+    changed = {**good, **options} if isinstance(options, dict) else options
+    text = yaml.safe_dump(changed).encode()
+    packed = write_pack(tmp_path / "evil.zip", {**contents, CONFIG: text})
+    line = refused(packed, None, tmp_path, fails, monkeypatch, words)
+    assert (CONFIG in line) or (CHECKPOINT in line)
+
+
+def weights(content):
+    stream = io.BytesIO()
+    torch.save(content, stream)
+    return stream.getvalue()
+
+
+def test_weights_that_run_code_are_not_run(contents, tmp_path, fails, monkeypatch):
+    for name, content in {
+        "zip": weights({"a": Evil(tmp_path / "ran")}),
+        "pickle": pickle.dumps({"a": Evil(tmp_path / "ran")}, protocol=2),
+    }.items():
+        packed = write_pack(tmp_path / f"{name}.zip", {**contents, CHECKPOINT: content})
+        line = refused(packed, None, tmp_path, fails, monkeypatch, CHECKPOINT)
+        assert "weights_only" not in line  # torch's advice is to load it all the same
+    assert not (tmp_path / "ran").exists()
+
+
+def recompressed(content):
+    stream = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as old, zipfile.ZipFile(stream, "w") as new:
+        for info in old.infolist():
+            new.writestr(*compressed(info.filename, old.read(info)))
+    return stream.getvalue()
+
+
+WEIGHTS = {
+    "empty": lambda good: b"",
+    "garbage": lambda good: b"no weights",
+    "cut": lambda good: good[: len(good) // 2],
+    "a list": lambda good: weights([torch.zeros(1)]),
+    "nothing in it": lambda good: weights({}),
+    "numbers": lambda good: weights({"a": 1}),
+    "another model": lambda good: weights({"a": torch.zeros(1)}),
+    "compressed": recompressed,
+}
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+def test_such_weights_are_refused(kind, contents, tmp_path, fails, monkeypatch):
+    content = WEIGHTS[kind](contents[CHECKPOINT])
+    packed = write_pack(tmp_path / "bad.zip", {**contents, CHECKPOINT: content})
+    refused(packed, None, tmp_path, fails, monkeypatch, f"bad.zip: {CHECKPOINT}")
+
+
+@pytest.mark.parametrize(
+    ("meta", "words"),
+    [
+        (b"", "no entry yaml_files"),
+        (b"[]", "no entry yaml_files"),
+        (b"files: {}", "no entry yaml_files"),
+        (b"files: {}\nyaml_files: {}", "is no enhancement model"),
+        (b"files: {asr_model_file: exp/a.pth}\nyaml_files: {}", "does not hold"),
+        (b"files: {model_file: exp/none.pth}\nyaml_files: {}", "'exp/none.pth'"),
+        (None, "holds no meta.yaml"),
+    ],
+    ids=str,
+)
+def test_packs_of_other_things_are_refused(meta, words, contents, tmp_path, fails, monkeypatch):
+    others = {name: content for name, content in contents.items() if name != "meta.yaml"}
+    others |= {"meta.yaml": meta} if meta is not None else {}
+    packed = write_pack(tmp_path / "other.zip", others)
+    refused(packed, None, tmp_path, fails, monkeypatch, words)
+
+
+def test_other_archives_are_refused(tmp_path, fails, monkeypatch):
+    (tmp_path / "model.tar.gz").write_bytes(b"any")
+    refused(tmp_path / "model.tar.gz", None, tmp_path, fails, monkeypatch, "only .zip")
+
+
+@pytest.fixture
+def evil_pack(contents, tmp_path):
+    """A pack that ESPnet's own function would write to a file beside its folder."""
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    (inside / "precious.yaml").write_text("mine")
+    name = str(inside / "precious.yaml")
+    return write_pack(
+        tmp_path / "evil.zip", contents, (name, b"a: 1"), meta={"yaml_files": {"zz": name}}
+    )
+
+
+WAYS = {
+    "info": lambda tmp, pack: (command.main, ["info", pack]),
+    "enhance": lambda tmp, pack: (
+        command.main,
+        ["enhance", tmp / "a.wav", "-o", tmp / "b.wav", "--model", pack],
+    ),
+    "parity": lambda tmp, pack: (command.main, ["parity", pack, tmp / "a.wav"]),
+    "demo": lambda tmp, pack: (command.main, ["demo", "--model", pack]),
+    "fetch_model": lambda tmp, pack: (
+        fetch_stage.main,
+        ["--model_tag", pack, "--exp_dir", tmp / "exp" / "enh"],
+    ),
+    "publish": lambda tmp, pack: (
+        publish_stage.main,
+        ["--repo_id", "a/b", "--exp_dir", tmp, "--packed", pack, "--corpus", "any"]
+        + ["--results", tmp / "results.json", "--license", "mit", "--corpus_license", "mit"]
+        + ["--folder", tmp / "hub"],
+    ),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_in_goes_through_the_gate(way, evil_pack, tmp_path, fails, monkeypatch):
+    import soundfile
+
+    soundfile.write(tmp_path / "a.wav", torch.zeros(20_000).numpy(), 16000)
+    (tmp_path / "results.json").write_text(f'[{{"system": "{tmp_path.name}", "dataset": "t"}}]')
+    (tmp_path / "config.yaml").write_text("{}")
+    monkeypatch.setattr(enhancer, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr("espnet2_tfckd.deploy.demo.check_gradio", lambda: None)
+    before = tree(tmp_path)
+    main, arguments = WAYS[way](tmp_path, evil_pack)
+    monkeypatch.setattr(sys, "argv", ["program", *map(str, arguments)])
+    line = fails(main)
+    assert "evil.zip" in line and "precious.yaml" in line and "is no relative name" in line
+    assert tree(tmp_path) == before
+
+
+def test_a_good_pack_is_unpacked_as_it_was_packed(good_pack, contents, tmp_path):
+    packed = packs.unpack(good_pack, tmp_path / "model")
+    assert packed == (CONFIG, CHECKPOINT)
+    assert {
+        str(path.relative_to(tmp_path / "model")): path.read_bytes()
+        for path in (tmp_path / "model").rglob("*")
+        if path.is_file()
+    } == contents
+    with pytest.raises(FileExistsError):
+        packs.unpack(good_pack, tmp_path / "model")
+    assert (tmp_path / "model" / CONFIG).is_file()
+
+
+def test_folders_as_other_programs_pack_them_are_accepted(contents, tmp_path):
+    packed = write_pack(tmp_path / "good.ZIP", contents, ("exp/", b""), ("exp/enh_causal/", b""))
+    assert (fetch_model(str(packed), tmp_path / "enh", "m.pth") / "m.pth").is_file()
+
+
+def test_loading_reads_no_file_that_the_configuration_names(contents, tmp_path):
+    """Whatever a training would read or run is left alone."""
+    canary = tmp_path / "canary.scp"
+    canary.write_text("a b\n")
+    named = {
+        **dict.fromkeys(("rir_scp", "noise_scp", "utt2spk", "teacher_config"), str(canary)),
+        **dict.fromkeys(("teacher_model_file", "config", "output_dir"), str(canary)),
+        "init_param": [f"{canary}:::"],
+        "preprocessor": "enh",
+        "preprocessor_conf": {"noise_scp": str(canary)},
+        "train_data_path_and_name_and_type": [[str(canary), "speech_mix", "sound"]],
+        "train_shape_file": [str(canary)],
+        "train_dtype": "os.system",
+        "optim": "os.system",
+        "frontend": "s3prl",
+        "unknown": "!!python/name:os.system",
+    }
+    options = {**yaml.safe_load(contents[CONFIG]), **named}
+    packed = write_pack(tmp_path / "a.zip", {**contents, CONFIG: yaml.safe_dump(options).encode()})
+    opened, listening = [], True
+
+    def hook(event, arguments):
+        if listening and event in ("open", "os.system", "subprocess.Popen"):
+            opened.append(str(arguments[0]))
+
+    sys.addaudithook(hook)  # there is no way to remove one
+    folder = fetch_model(str(packed), tmp_path / "enh", "valid.loss.best.pth")
+    enhancer.load_enhancer(str(folder))
+    listening = False
+    assert any(name.endswith("config.yaml") for name in opened)  # the hook works
+    assert not [name for name in opened if "canary" in name or name == "os.system"]
