@@ -180,8 +180,7 @@ class TestExperiment:
 
     def test_its_data_stays_apart_from_that_of_the_recipe(self, recipe, run_experiment):
         def files():
-            folders = [recipe / "data" / split for split in ("train", "valid", "test")]
-            folders += [recipe / "downloads" / "mini"]
+            folders = [recipe / "data" / name for name in ("train", "valid", "test", "audio")]
             paths = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
             return {path: path.stat().st_mtime_ns for path in paths}
 
@@ -191,7 +190,7 @@ class TestExperiment:
         assert "Missing: scores of noisy" in done.stdout
         assert len(before) > 16 and files() == before
         scp = (recipe / "dump" / "experiment" / "raw" / "train" / "wav.scp").read_text()
-        assert scp.count(" downloads/experiment/mini/train/mixture/") == 4
+        assert scp.count(" data/experiment/audio/train/mixture/") == 4
 
     def test_it_compares_a_distillation_with_none(self, recipe, run_experiment):
         done = run_experiment()

@@ -18,8 +18,9 @@ from espnet2_tfckd.corpora.custom_pairs import (
     usable_pairs,
 )
 from espnet2_tfckd.corpora.inspection import Problem, report_problems
-from espnet2_tfckd.corpora.record import SETS, is_up_to_date, listing_digest, write_record
+from espnet2_tfckd.corpora.record import SETS, to_prepare
 from espnet2_tfckd.corpora.splits import SPEAKER_PATTERN, Splitting, check_pattern, name_fault
+from espnet2_tfckd.data.freshness import RECORD, write_record
 from espnet2_tfckd.data.paths import refuse_overlap
 from espnet2_tfckd.datadir import TABLES, file_of, write_data_dir
 
@@ -115,12 +116,9 @@ def prepare_custom(own: OwnData, data_dir: str | Path, nj: int = 1) -> None:
     lists = [Path(path) for path in (own.valid_list, own.test_list) if path]
     texts = [path.read_text(encoding="utf-8", errors="replace") for path in lists if path.is_file()]
     options = {**asdict(own), "snr_range": list(own.snr_range), "lists": texts}
-    options["files"] = listing_digest(files)
-    record = data_dir / "custom.json"
-    if is_up_to_date(record, options, data_dir):
-        print("the data directories are up to date with these options")
+    made = to_prepare(data_dir, files, options)
+    if made is None:
         return
-    record.unlink(missing_ok=True)
     if material:
         material, problems = usable_material(material, nj)
     else:
@@ -135,7 +133,7 @@ def prepare_custom(own: OwnData, data_dir: str | Path, nj: int = 1) -> None:
     for name, data in sets.items():
         write_data_dir(data_dir / name, data)
         print(f"{name}: {len(data)} utterances, {len(set(data.speaker.values()))} speakers")
-    write_record(record, options)
+    write_record(data_dir / RECORD, made)
 
 
 def _refuse_outputs_on_inputs(own: OwnData, data_dir: Path) -> None:
@@ -143,7 +141,7 @@ def _refuse_outputs_on_inputs(own: OwnData, data_dir: Path) -> None:
     inputs += [path for path in (own.rir_dir, own.valid_list, own.test_list) if path]
     if own.speech_dir:
         refuse_overlap([data_dir / "audio"], inputs)
-    tables = [data_dir / "bad_files.txt", data_dir / "custom.json"]
+    tables = [data_dir / "bad_files.txt", data_dir / RECORD]
     tables += [data_dir / name / table for name in SETS for table in TABLES]
     files = [path for path in inputs if Path(path).is_file()]
     refuse_overlap(tables, files)

@@ -24,10 +24,11 @@ from espnet2_tfckd.corpora.inspection import (
     inspect,
     report_problems,
 )
-from espnet2_tfckd.corpora.l3das23_files import Utterance, files_digest, needed_folders, scan
-from espnet2_tfckd.corpora.record import SETS, is_up_to_date, write_record
+from espnet2_tfckd.corpora.l3das23_files import Utterance, files_of, needed_folders, scan
+from espnet2_tfckd.corpora.record import SETS, to_prepare
 from espnet2_tfckd.data.audio import kept_subtype, read_audio, write_audio
 from espnet2_tfckd.data.decoding import open_audio
+from espnet2_tfckd.data.freshness import RECORD, write_record
 from espnet2_tfckd.data.paths import refuse_overlap
 from espnet2_tfckd.datadir import DataDir, write_data_dir
 
@@ -105,12 +106,10 @@ def prepare_l3das23(
     folders = needed_folders(corpus_dir, [*TRAINING_SETS[training_set], "dev"], download)
     refuse_overlap([data_dir / "audio"], [folder for part in folders.values() for folder in part])
     options = {"num_mics": num_mics, "training_set": training_set, "test_length": test_length}
-    options |= {"on_bad_file": on_bad_file, "files": files_digest(folders, num_mics)}
-    record = data_dir / "l3das23.json"
-    if is_up_to_date(record, options, data_dir):
-        print("the data directories are up to date with these options")
+    options["on_bad_file"] = on_bad_file
+    made = to_prepare(data_dir, files_of(folders, num_mics), options)
+    if made is None:
         return
-    record.unlink(missing_ok=True)
     tested, problems = scan(folders.pop("dev"), num_mics)
     trained, repeated = scan([folder for part in folders.values() for folder in part], num_mics)
     found = in_threads(_inspect, [*trained, *tested], nj, "checking")
@@ -130,7 +129,7 @@ def prepare_l3das23(
     for name, members in contents.items():
         uncut = name == "test" and test_length == "uncut"
         _write_set(data_dir, name, members, UNCUT_SECONDS * RATE if uncut else None, nj)
-    write_record(record, options)
+    write_record(data_dir / RECORD, made)
 
 
 def is_held_out(speaker: str) -> bool:

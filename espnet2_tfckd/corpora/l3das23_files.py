@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 from espnet2_tfckd.corpora.inspection import Problem
-from espnet2_tfckd.corpora.record import listing_digest
 from espnet2_tfckd.data.audio import wav_files
 
 DATASET = "l3dasteam/l3das23-task1"
@@ -141,11 +140,11 @@ def scan(folders: Sequence[Path], num_mics: int) -> tuple[list[Utterance], list[
     return list(utterances.values()), problems
 
 
-def files_digest(folders: dict[str, list[Path]], num_mics: int) -> str:
-    """Changes when a file that is used does, by its name or size."""
+def files_of(folders: dict[str, list[Path]], num_mics: int) -> list[Path]:
+    """All files that are used."""
     microphones = tuple(f"_{mic}" for mic in MICROPHONES[:num_mics])
     files = []
     for folder in (folder for part in folders.values() for folder in part):
         files += [path for path in wav_files(folder / "data") if path.stem.endswith(microphones)]
         files += [*wav_files(folder / "labels"), *sorted((folder / "labels").glob("*.txt"))]
-    return listing_digest(files)
+    return files

@@ -29,8 +29,9 @@ from espnet2_tfckd.corpora.mini_pools import (
 )
 from espnet2_tfckd.corpora.mixing import mix_at_snr
 from espnet2_tfckd.corpora.pools import RATE, Clip, NoisePool, speech_clips
-from espnet2_tfckd.corpora.record import is_up_to_date, listing_digest, write_record
+from espnet2_tfckd.corpora.record import to_prepare
 from espnet2_tfckd.data.audio import audio_files, write_audio
+from espnet2_tfckd.data.freshness import RECORD, write_record
 from espnet2_tfckd.data.paths import make_own_folder, refuse_overlap
 from espnet2_tfckd.datadir import DataDir, write_data_dir
 
@@ -58,9 +59,9 @@ def prepare_mini(
     files to the byte whatever ``nj`` is, and fewer utterances of a speaker are the first of more.
 
     Args:
-        corpus_dir: Where packages are fetched and unpacked to, and where audio is written
-            (``mini/<split>/{mixture,reference}``).
-        data_dir: Where the data directories are written.
+        corpus_dir: Where packages are fetched and unpacked to, with ``mini/CREDITS.md``.
+        data_dir: Where the data directories are written, and audio, to
+            ``audio/<split>/{mixture,reference}``.
         train_utts: Number of utterances of the training set; likewise ``valid_utts``,
             ``test_utts``. Every speaker gets at least one where the number allows.
         seed: Seed of all choices.
@@ -79,25 +80,22 @@ def prepare_mini(
     counts = dict(zip(SPLITS, (train_utts, valid_utts, test_utts), strict=True))
     _check_options(counts, seed, nj, source_dir, speech_dir, noise_dir)
     own = (Path(speech_dir), Path(noise_dir)) if speech_dir and noise_dir else None
-    refuse_overlap([corpus_dir / "mini"], own or ())
-    options = {"counts": counts, "seed": seed, "corpus_dir": str(corpus_dir)}
-    options["sources"] = _fingerprint(own)
-    record = data_dir / "mini_options.json"
-    if is_up_to_date(record, options, data_dir):
-        print("the data directories are up to date with these options")
+    refuse_overlap([data_dir / "audio"], own or ())
+    options = {"counts": counts, "seed": seed, "sources": None if own else _tables_digest()}
+    made = to_prepare(data_dir, _own_files(own), options)
+    if made is None:
         return
-    record.unlink(missing_ok=True)
     unpacked = None if own else unpack_packages(corpus_dir, source_dir)
     for split, count in counts.items():
         sources = own_sources(*own, split) if own else package_sources(unpacked, split, seed)
-        audio_dir = corpus_dir / "mini" / split
+        audio_dir = data_dir / "audio" / split
         make_own_folder(audio_dir, own or ())
         data = _build_split(sources, split, count, seed, audio_dir, nj)
         write_data_dir(data_dir / split, data)
         minutes = sum(float(row["seconds"]) for row in data.metadata.values()) / 60
         speakers = sorted(set(data.speaker.values()))
         print(f"{split}: {len(data)} utterances, {minutes:.1f} minutes, {', '.join(speakers)}")
-    write_record(record, options)
+    write_record(data_dir / RECORD, made)
 
 
 def _check_options(counts, seed, nj, source_dir, speech_dir, noise_dir) -> None:
@@ -114,15 +112,17 @@ def _check_options(counts, seed, nj, source_dir, speech_dir, noise_dir) -> None:
         raise ValueError("--source_dir is for packages; leave it out with --speech_dir")
 
 
-def _fingerprint(own: tuple[Path, Path] | None) -> str:
-    """Short text that changes when the tables, or the own recordings, do."""
-    if own is None:
-        rows = (tables.PACKAGES, tables.SPEAKERS, tables.RECORDINGS, tables.KIND_SHARES)
-        return hashlib.sha256(repr(rows).encode()).hexdigest()[:16]
-    for folder in own:
+def _tables_digest() -> str:
+    """Changes with the tables of packages, which have fixed versions and checksums."""
+    rows = (tables.PACKAGES, tables.SPEAKERS, tables.RECORDINGS, tables.KIND_SHARES)
+    return hashlib.sha256(repr(rows).encode()).hexdigest()[:32]
+
+
+def _own_files(own: tuple[Path, Path] | None) -> list[Path]:
+    for folder in own or ():
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder} is no folder")
-    return listing_digest(p for folder in own for p in audio_files(folder))
+    return [path for folder in own or () for path in audio_files(folder)]
 
 
 def _build_split(

@@ -1,37 +1,77 @@
-"""Remembering what data directories were made from, so that a second run need not do it again."""
+"""Whether data directories are still made of the same recordings, options and code."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from espnet2_tfckd.cli import atomic_write
-from espnet2_tfckd.datadir import read_data_dir
+from espnet2_tfckd.data.freshness import RECORD, change, made_of, read_record
+from espnet2_tfckd.datadir import read_data_dir, source_files
 
 SETS = ("train", "valid", "test")
+#: A file that says that data directories here, finished or not, are this project's.
+STARTED = ".made_by_stage_1"
+_EARLIER_RECORDS = ("mini_options.json", "custom.json", "vctk_noisy.json", "l3das23.json")
 
 
-def listing_digest(files: Iterable[Path]) -> str:
-    """Short text that changes when a file does, by its path or size."""
-    listing = [(str(path), path.stat().st_size) for path in files]
-    return hashlib.sha256(repr(listing).encode()).hexdigest()[:16]
+def to_prepare(
+    data_dir: Path, files: Iterable[Path], options: dict, revision: int = 1
+) -> dict | None:
+    """Say whether the data directories below ``data_dir`` are to be made, and of what.
+
+    A corpus may have hundreds of gigabytes: of its files, size, times and inode count here. The
+    stages that read the audio compare its contents.
+
+    Args:
+        data_dir: Holds ``train``, ``valid`` and ``test``.
+        files: Recordings, and whatever else they are made of.
+        options: All options that matter.
+        revision: Of the code that makes them; raised when it makes others.
+
+    Returns:
+        What to pass to :func:`espnet2_tfckd.data.freshness.write_record`, as ``data_dir /
+        RECORD``, when they are made; None if they are up to date. The earlier record is gone then.
+
+    Raises:
+        ValueError: If a data directory is there that this project did not write.
+    """
+    record = data_dir / RECORD
+    before = read_record(record)
+    made = made_of(
+        {str(path): path for path in files}, options, {"revision": revision}, contents=False
+    )
+    reason = change(before, made)
+    if not reason and not _are_whole(data_dir):
+        reason = "not all is there any more"
+    if not reason:
+        print("the data directories are up to date with these options")
+        return None
+    if before is None:
+        _refuse_others(data_dir)
+    else:
+        print(f"the data directories are made anew: {reason}")
+    for name in (RECORD, *_EARLIER_RECORDS):
+        (data_dir / name).unlink(missing_ok=True)
+    (data_dir / STARTED).parent.mkdir(parents=True, exist_ok=True)
+    (data_dir / STARTED).touch()
+    return made
 
 
-def is_up_to_date(record: Path, options: dict, data_dir: Path) -> bool:
-    """True if the record holds the same options and the three data directories are whole."""
-    if not record.exists() or json.loads(record.read_text()) != options:
-        return False
+def _refuse_others(data_dir: Path) -> None:
+    if any((data_dir / name).exists() for name in (STARTED, *_EARLIER_RECORDS)):
+        return
+    for name in SETS:
+        if (data_dir / name / "wav.scp").exists():
+            raise ValueError(
+                f"{data_dir / name} is a data directory that stage 1 did not write and would "
+                "overwrite: give another --datadir, or leave stage 1 out with --stage 2 to use it"
+            )
+
+
+def _are_whole(data_dir: Path) -> bool:
+    """Whether the three data directories can be read and all their audio is there."""
     try:
         contents = [read_data_dir(data_dir / name) for name in SETS]
     except (ValueError, FileNotFoundError):
         return False
-    entries = [p for data in contents for t in (data.mixture, data.reference) for p in t.values()]
-    return all(Path(entry).is_file() for entry in entries)
-
-
-def write_record(record: Path, options: dict) -> None:
-    """Remember the options, as the last step of making the data directories."""
-    with atomic_write(record) as temporary:
-        temporary.write_text(json.dumps(options, indent=1) + "\n")
+    return all(file.is_file() for data in contents for file in source_files(data))

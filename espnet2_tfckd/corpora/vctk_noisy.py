@@ -24,8 +24,9 @@ from espnet2_tfckd.corpora.inspection import (
     inspect_pair,
     report_problems,
 )
-from espnet2_tfckd.corpora.record import SETS, is_up_to_date, listing_digest, write_record
+from espnet2_tfckd.corpora.record import SETS, to_prepare
 from espnet2_tfckd.data.audio import audio_files, wav_files
+from espnet2_tfckd.data.freshness import RECORD, write_record
 from espnet2_tfckd.datadir import DataDir, write_data_dir
 
 SOURCE_URL = "https://datashare.ed.ac.uk/bitstream/handle/10283/2791"
@@ -117,14 +118,10 @@ def prepare_vctk_noisy(
         fetch_zips(missing, source_url, corpus_dir)
     folders = _wav_folders(corpus_dir)
     options = {"split": split, "allow_incomplete": allow_incomplete}
-    options["files"] = listing_digest(
-        path for folder in folders.values() for path in wav_files(folder.resolve())
-    )
-    record = data_dir / "vctk_noisy.json"
-    if is_up_to_date(record, options, data_dir):
-        print("the data directories are up to date with these options")
+    files = [path for folder in folders.values() for path in wav_files(folder.resolve())]
+    made = to_prepare(data_dir, files, options)
+    if made is None:
         return
-    record.unlink(missing_ok=True)
     found = {name: _inspect_part(corpus_dir, part, folders, nj) for name, part in PARTS.items()}
     report_problems(
         [problem for part in found.values() for problem in part.problems],
@@ -139,7 +136,7 @@ def prepare_vctk_noisy(
         print(
             f"{name}: {len(data)} utterances of {speakers} speakers, {len(data.text)} transcripts"
         )
-    write_record(record, options)
+    write_record(data_dir / RECORD, made)
 
 
 def _outermost(corpus_dir: Path) -> Path:

@@ -47,6 +47,7 @@ def made_of(
     options: Mapping[str, Any] | None = None,
     code: Mapping[str, Any] | None = None,
     before: dict | None = None,
+    contents: bool = True,
 ) -> dict:
     """Describe what a result is made of at present.
 
@@ -56,6 +57,8 @@ def made_of(
         code: Revisions of those parts of the code that determine the result.
         before: What an earlier result was made of: files that have not been touched since are not
             read again.
+        contents: False: of files, size, times and inode stand for the contents. Nothing is read,
+            and a file that was moved or touched counts as changed.
 
     Returns:
         ``files`` (digest, then size, times and inode, by name), ``options`` and ``code``, as JSON
@@ -70,6 +73,8 @@ def made_of(
     def state(item: tuple[str, str | Path]) -> tuple[str, list | None]:
         name, path = item
         try:
+            if not contents:
+                return name, [digest_of(_stamp(path))]
             return name, file_state(path, known.get(name))
         except OSError as error:
             problems.append(f"{name}: {path} cannot be read ({error.strerror or error})")

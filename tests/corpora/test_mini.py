@@ -166,13 +166,50 @@ class TestOwnFolders:
     def test_fewer_utterances_are_a_subset(self, prepared, own_folders, tmp_path):
         fewer = {"train_utts": 4, "valid_utts": 2, "test_utts": 2}
         prepare_mini(tmp_path / "c", tmp_path / "d", **fewer, **own_folders)
-        small, large = contents(tmp_path / "c" / "mini"), contents(prepared / "c" / "mini")
-        assert small.items() <= large.items()
+        small, large = contents(tmp_path / "d" / "audio"), contents(prepared / "d" / "audio")
+        assert len(small) > 16 and small.items() <= large.items()
+
+    def test_two_data_directories_share_no_audio(self, own_folders, tmp_path):
+        prepare_mini(tmp_path / "c", tmp_path / "d1", **SMALL, **own_folders)
+        before = contents(tmp_path / "d1")
+        prepare_mini(tmp_path / "c", tmp_path / "d2", **SMALL, **own_folders, seed=2)
+        assert contents(tmp_path / "d1") == before
+        entries = [read_data_dir(tmp_path / d / "train").mixture.values() for d in ("d1", "d2")]
+        assert not set(entries[0]) & set(entries[1])
+
+    def test_a_recording_replaced_by_one_of_the_same_size_and_date_is_mixed_anew(
+        self, own_folders, tmp_path, capsys
+    ):
+        copies = {
+            name: shutil.copytree(path, tmp_path / name) for name, path in own_folders.items()
+        }
+        prepare_mini(tmp_path / "c", tmp_path / "d", **SMALL, **copies)
+        before = contents(tmp_path / "d" / "audio" / "train")
+        path = copies["noise_dir"] / "train" / "hum.wav"
+        times = path.stat()
+        samples, rate = soundfile.read(path, dtype="int16")
+        soundfile.write(path, samples[::-1], rate)
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        assert path.stat().st_size == times.st_size
+        prepare_mini(tmp_path / "c", tmp_path / "d", **SMALL, **copies)
+        assert "made anew: " in capsys.readouterr().out
+        assert contents(tmp_path / "d" / "audio" / "train") != before
+
+    def test_a_data_directory_of_somebody_else_is_not_overwritten(self, own_folders, tmp_path):
+        prepare_mini(tmp_path / "c", tmp_path / "d", **SMALL, **own_folders)
+        for own in ("made_of.json", ".made_by_stage_1"):
+            (tmp_path / "d" / own).unlink()
+        before = contents(tmp_path / "d")
+        with pytest.raises(ValueError, match="stage 1 did not write .* give another --datadir"):
+            prepare_mini(tmp_path / "c", tmp_path / "d", **SMALL, **own_folders)
+        assert contents(tmp_path / "d") == before
 
     def test_rerun_returns_at_once_and_other_options_rebuild(self, own_folders, tmp_path):
         def prepare(**options):
             prepare_mini(tmp_path / "c", tmp_path / "d", **{**SMALL, **options}, **own_folders)
-            return contents(tmp_path / "c"), os.stat(tmp_path / "d/train/wav.scp").st_mtime_ns
+            return contents(tmp_path / "d" / "audio"), os.stat(
+                tmp_path / "d/train/wav.scp"
+            ).st_mtime_ns
 
         first = prepare()
         assert prepare() == first
@@ -180,7 +217,7 @@ class TestOwnFolders:
         assert len(read_data_dir(tmp_path / "d" / "train")) == 6
         prepare(train_utts=2)
         assert len(read_data_dir(tmp_path / "d" / "train")) == 2
-        assert len(list((tmp_path / "c/mini/train/mixture").iterdir())) == 2
+        assert len(list((tmp_path / "d/audio/train/mixture").iterdir())) == 2
 
     def test_an_interrupted_run_is_made_good(self, own_folders, tmp_path, monkeypatch):
         def fail(*_):
@@ -191,9 +228,9 @@ class TestOwnFolders:
             with pytest.raises(KeyboardInterrupt):
                 prepare_mini(tmp_path / "c", tmp_path / "d", **SMALL, **own_folders)
         prepare_mini(tmp_path / "c", tmp_path / "d", **SMALL, **own_folders)
-        (tmp_path / "c/mini/test/mixture/ann-test0000.wav").unlink()
+        (tmp_path / "d/audio/test/mixture/ann-test0000.wav").unlink()
         prepare_mini(tmp_path / "c", tmp_path / "d", **SMALL, **own_folders)
-        assert (tmp_path / "c/mini/test/mixture/ann-test0000.wav").exists()
+        assert (tmp_path / "d/audio/test/mixture/ann-test0000.wav").exists()
 
     @pytest.mark.parametrize(
         ("options", "complaint"),

@@ -23,15 +23,13 @@ if [ "$help" = true ]; then
     exit
 fi
 
-# Audio of its own, as the default recipe mixes other sizes; packages that are there are used again.
-# The training set's noises are written for arms that name them as --noise_scp.
-packages=downloads/packages
-[ -f $packages/packages.json ] && packages="--source_dir $packages" || packages=
+# Data of its own, as the default recipe mixes other sizes. The training set's noises are written
+# for arms that name them as --noise_scp.
 expdir=exp/$(basename "${config%.yaml}")
 eval "recipe_opts=($recipe_opts)"
 ./run.sh --stop_stage 5 --datadir data/experiment --dumpdir dump/experiment \
     --expdir "$expdir" --train_utts 1100 --valid_utts 70 --test_utts 240 --remix_snr "-5 15" \
-    --local_data_opts "--corpus_dir downloads/experiment $packages" "${recipe_opts[@]}"
+    "${recipe_opts[@]}"
 
 . ../../../local/path.sh
 flags=(--config "$config" --expdir "$expdir" --results "$results")
