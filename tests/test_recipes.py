@@ -1,16 +1,18 @@
 """The mini recipe end to end in a copy of the repository, on tiny made-up recordings."""
 
 import json
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
-import time
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 import yaml
 
 from tests.recipes import (
@@ -152,20 +154,52 @@ class TestAllStages:
                  if p.suffix in {".pth", ".wav"} or p.name == "train.log"]  # fmt: skip
         assert len(files) > 9
         before = {path: path.stat().st_mtime_ns for path in files}
-        start = time.monotonic()
         done = front_door(repository)
         assert done.returncode == 0, done.stdout + done.stderr
         assert {path: path.stat().st_mtime_ns for path in files} == before
-        assert time.monotonic() - start < 60
 
     def test_a_changed_configuration_is_refused_with_stage_and_log(self, recipe, repository):
         done = front_door(repository, "--stage", "6", "--enh_args", "--max_epoch 7")
         assert done.returncode == 1
-        assert "enh_args:  -> --max_epoch 7" in done.stdout + done.stderr
+        assert "enh_args was '', is '--max_epoch 7'" in done.stdout + done.stderr
         assert "Stage 6 (training of the teacher" in done.stderr
         assert "--stage 6" in done.stderr
         log = Path(re.search(r"its log: (.*)", done.stderr)[1])
-        assert "was trained with other settings" in log.read_text()
+        assert "holds a finished training" in log.read_text()
+
+    def test_other_recordings_of_the_same_names_sizes_and_dates_change_everything(
+        self, repository, recipe
+    ):
+        """Nothing of what was made of the old ones passes as made of the new ones."""
+        own = repository / "others"
+        for name in ("speech", "noise"):
+            shutil.copytree(repository / name, own / name)
+        options = ["--speech_dir", str(own / "speech"), "--noise_dir", str(own / "noise")]
+        options += "--datadir data_b --dumpdir dump_b --expdir exp_b --stop_stage 9".split()
+        done = front_door(repository, *options)
+        assert done.returncode == 0, done.stdout + done.stderr
+        before = self.scores(recipe / "exp_b")
+        weights = (recipe / "exp_b" / "enh_teacher" / "valid.loss.best.pth").read_bytes()
+        for path in own.rglob("*.wav"):
+            times = path.stat()
+            samples, rate = soundfile.read(path, dtype="int16")
+            soundfile.write(path, samples[::-1], rate)
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        done = front_door(repository, *options)
+        assert done.returncode == 1
+        assert "exp_b/enh_teacher holds a finished training, which is kept" in done.stdout
+        assert "train data changed" in done.stdout and "--overwrite true" in done.stdout
+        kept = (recipe / "exp_b" / "enh_teacher" / "valid.loss.best.pth").read_bytes()
+        assert kept == weights and self.scores(recipe / "exp_b") == before
+        done = front_door(repository, *options, "--overwrite", "true")
+        assert done.returncode == 0, done.stdout + done.stderr
+        after = self.scores(recipe / "exp_b")
+        assert before.keys() == after.keys() and not set(before.values()) & set(after.values())
+
+    @staticmethod
+    def scores(expdir):
+        rows = json.loads((expdir / "results.json").read_text())
+        return {row["system"]: row["si_sdr"] for row in rows}
 
 
 class TestExperiment:

@@ -180,7 +180,7 @@ def changed_files(before: dict | None, now: dict) -> list[str]:
 def _difference(key: str, before: Any, now: Any) -> str:
     if max(len(str(value)) for value in (before, now)) > _LONG:  # a digest, or a whole table
         return f"{key} changed"
-    return f"{key} was {before}, is {now}"
+    return f"{key} was {before!r}, is {now!r}"
 
 
 def _sentence(names: list[str], verb: str) -> str:

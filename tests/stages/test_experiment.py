@@ -219,7 +219,7 @@ class TestPiecesAndReruns:
         status, commands = run()
         assert status == 0
         assert {command.split()[1] for command in commands} == {"exp/rival/seed1"}
-        assert "rival, seed 1 (weight 1): redone, since distiller was x, is y" in (
+        assert "rival, seed 1 (weight 1): redone, since distiller was 'x', is 'y'" in (
             capsys.readouterr().out
         )
 

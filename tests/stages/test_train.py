@@ -139,7 +139,7 @@ class TestTraining:
             expected = "max_epoch was 5, is 9"
         elif change == "enh_args":
             training = replace(training, enh_args="--max_epoch 9")
-            expected = "enh_args was , is --max_epoch 9"
+            expected = "enh_args was '', is '--max_epoch 9'"
         elif change == "ranks":
             training = replace(training, ngpu=2)
             expected = "ranks was 1, is 2"
