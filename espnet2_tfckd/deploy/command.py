@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -213,6 +214,8 @@ def _positive(text: str) -> float:
 
 def main() -> None:
     """Run the command line."""
+    # An end that is asked for leaves no half-written file, as Ctrl-C does not.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     args = get_parser().parse_args()
     run_command(lambda: args.run(args))
 
