@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from espnet2_tfckd.deploy import command
+from espnet2_tfckd.deploy import command, enhancer
 from espnet2_tfckd.deploy.files import enhance_file, plan
 from tests.data.encoded import READABLE, REFUSED, by_libsndfile, halved, tone
 
@@ -207,3 +208,22 @@ def test_a_model_that_cannot_be_loaded_is_one_line(jobs, sounds, causal_exp):
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert [line for line in done.stderr.splitlines() if "valid.loss.best.pth is not there" in line]
     assert not (sounds / "out").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_end_that_is_asked_for_leaves_nothing_half_written(number, sounds, monkeypatch):
+    class Ended(Halving):
+        def enhance(self, blocks):
+            for block in super().enhance(blocks):
+                yield block
+                os.kill(os.getpid(), number)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(enhancer, "load_enhancer", lambda *_: Ended())
+    try:
+        with pytest.raises(SystemExit) as end:
+            run(monkeypatch, "enhance", "in/a.wav", "-o", "new/out.wav", "--model", "m")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert end.value.code == 128 + number
+    assert not list((sounds / "new").iterdir())
