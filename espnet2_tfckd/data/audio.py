@@ -168,15 +168,17 @@ def audio_writer(
     channels: int = 1,
     subtype: str = "PCM_16",
     inputs: Iterable[str | Path] = (),
+    container: str = "WAV",
 ) -> Iterator[AudioWriter]:
     """Write a file block by block; it gets its name once all of it is written.
 
     Args:
-        path: The file, or a buffer for a wav file.
+        path: The file, or a buffer.
         rate: In Hz.
         channels: Number of channels.
         subtype: Encoding, as libsndfile names it.
         inputs: Files that the target must not be.
+        container: Of a buffer, as libsndfile names it; a file's name says its own.
 
     Raises:
         ValueError: If the name asks for another container than wav or flac, the target is an input,
@@ -184,8 +186,8 @@ def audio_writer(
         OSError: If the disk does not take all of it; an earlier file of that name stays.
     """
     if isinstance(path, io.BytesIO):
-        with soundfile.SoundFile(path, "w", rate, channels, subtype, format="WAV") as file:
-            yield AudioWriter(file, "standard output")
+        with soundfile.SoundFile(path, "w", rate, channels, subtype, format=container) as file:
+            yield AudioWriter(file, "the output")
         return
     container = container_of(path)
     refuse_overlap([path], inputs)

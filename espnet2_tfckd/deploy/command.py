@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 
@@ -30,8 +31,14 @@ def enhance(args: argparse.Namespace) -> None:
         pairs = [(source, target) for source, target in pairs if not os.path.exists(target)]
     failed = []
     with tqdm(total=_seconds(pairs), unit="s", unit_scale=True, desc="enhancing") as bar:
-        for outcome, seconds in _outcomes(args, pairs, bar):
+
+        def advance(seconds: float) -> None:
+            if bar.total is not None:  # a header may announce a little less than is decoded
+                bar.total = max(bar.total, bar.n + seconds)
             bar.update(seconds)
+
+        for outcome, seconds in _outcomes(args, pairs, advance):
+            advance(seconds)
             for message in outcome.messages:
                 bar.write(f"{outcome.source}: {message}", file=sys.stderr)
             if outcome.error:
@@ -62,7 +69,9 @@ def _seconds(pairs: list[tuple[str, str]]) -> float | None:
     return total
 
 
-def _outcomes(args, pairs, bar) -> Iterator[tuple]:
+def _outcomes(
+    args: argparse.Namespace, pairs: list[tuple[str, str]], advance: Callable[[float], None]
+) -> Iterator[tuple]:
     """The outcome of each file with the seconds of audio not yet shown on the progress bar."""
     from espnet2_tfckd.deploy.enhancer import load_enhancer
     from espnet2_tfckd.deploy.files import enhance_file
@@ -71,7 +80,7 @@ def _outcomes(args, pairs, bar) -> Iterator[tuple]:
     if jobs <= 1:
         enhancer = load_enhancer(args.model, args.device, args.streaming, args.int8)
         for source, target in pairs:
-            yield enhance_file(enhancer, source, target, args.channel, bar.update), 0
+            yield enhance_file(enhancer, source, target, args.channel, advance), 0
         return
     threads = max(1, len(os.sched_getaffinity(0)) // jobs)
     setup = (args.model, args.device, args.streaming, args.int8, threads)
@@ -213,6 +222,8 @@ def _positive(text: str) -> float:
 
 def main() -> None:
     """Run the command line."""
+    # An end that is asked for leaves no half-written file, as Ctrl-C does not.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     args = get_parser().parse_args()
     run_command(lambda: args.run(args))
 

@@ -84,15 +84,17 @@ def plan(inputs: list[str], output: str) -> list[tuple[str, str]]:
 def _sources(name: str) -> list[tuple[str, Path]]:
     """Files that an input stands for, each with its name in a folder of outputs."""
     path = Path(name)
+    if not name.strip():
+        raise FileNotFoundError("an empty name is not there: name files or folders")
     if path.is_dir():
         if not (found := audio_files(path)):
             raise FileNotFoundError(f"{name} holds no audio files")
         return [(str(file), file.relative_to(path)) for file in found]
     if name == STANDARD_STREAM:
         return [(name, Path("stdin.wav"))]
-    if name and path.is_file():
+    if path.is_file():
         return [(name, Path(path.name))]
-    raise FileNotFoundError(f"{name or 'an empty name'} is not there")
+    raise FileNotFoundError(f"{name} is not there")
 
 
 def _is_folder(output: str) -> bool:

@@ -10,6 +10,7 @@ from itertools import zip_longest
 
 import numpy as np
 
+from espnet2_tfckd.data.audio import audio_writer
 from espnet2_tfckd.scoring.audio import read_channel
 from espnet2_tfckd.scoring.spectrogram import spectrogram_db, spectrogram_png
 
@@ -151,10 +152,9 @@ def flac(samples: np.ndarray, sample_rate: int) -> bytes:
     Shape:
         samples (N,)
     """
-    import soundfile
-
     file = io.BytesIO()
-    soundfile.write(file, samples, sample_rate, "PCM_16", format="FLAC")
+    with audio_writer(file, sample_rate, container="FLAC") as writer:
+        writer.write(samples)
     return file.getvalue()
 
 

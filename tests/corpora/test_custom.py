@@ -9,10 +9,12 @@ import soundfile
 from espnet2_tfckd.corpora import custom, custom_mixing
 from espnet2_tfckd.corpora.custom import OwnData, prepare_custom
 from espnet2_tfckd.corpora.custom_mixing import early_part, mix_channels
-from espnet2_tfckd.corpora.mixing import active_power
+from espnet2_tfckd.corpora.mixing import active_power, loop_excerpt
+from espnet2_tfckd.corpora.pools import NoisePool
 from espnet2_tfckd.corpora.record import SETS
 from espnet2_tfckd.datadir import read_audio, read_data_dir
 from tests.corpora.test_mini import contents, speech_like
+from tests.data.encoded import REFUSED
 
 RATE = 16000
 SPEAKERS = ("ann", "bob", "cid", "dan")
@@ -295,3 +297,157 @@ def test_the_range_of_ratios_is_read_from_one_option(material, tmp_path):
 def test_a_missing_folder_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
         prepared(tmp_path, mixture_dir=str(tmp_path / "nowhere"), reference_dir=str(tmp_path))
+
+
+class TestOutputsAndInputs:
+    """What would empty or overwrite a source is refused before anything is touched."""
+
+    @pytest.fixture
+    def corpus(self, material, tmp_path):
+        return {
+            key: str(shutil.copytree(path, tmp_path / key / "audio"))
+            for key, path in material.items()
+        }
+
+    @pytest.mark.parametrize("place", ["speech_dir", "noise_dir", "speech_dir/audio", "."])
+    def test_audio_is_never_written_over_the_sources(self, place, corpus, tmp_path):
+        if place == ".":
+            corpus["noise_dir"] = shutil.move(corpus["noise_dir"], tmp_path / "audio")
+        before = contents(tmp_path)
+        with pytest.raises(ValueError, match="the output .*audio (is|lies in) the input"):
+            prepared(tmp_path / place, **corpus)
+        assert contents(tmp_path) == before
+
+    def test_a_folder_of_others_is_not_emptied(self, corpus, tmp_path):
+        write(tmp_path / "data" / "audio" / "mine.wav", speech_like(1, 0))
+        with pytest.raises(ValueError, match="audio holds files that this command did not write"):
+            prepared(tmp_path / "data", **corpus)
+        assert (tmp_path / "data" / "audio" / "mine.wav").exists()
+
+    def test_lists_are_not_overwritten_by_tables(self, pairs, tmp_path):
+        (tmp_path / "data" / "train").mkdir(parents=True)
+        for name, folder in (("wav.scp", "noisy"), ("spk1.scp", "clean")):
+            lines = [
+                f"{path.parent.name}-{number} {path}\n"
+                for number, path in enumerate(sorted((tmp_path / folder).rglob("*.*")))
+            ]
+            (tmp_path / "data" / "train" / name).write_text("".join(lines))
+        lists = [str(tmp_path / "data" / "train" / name) for name in ("wav.scp", "spk1.scp")]
+        before = contents(tmp_path)
+        with pytest.raises(ValueError, match="wav.scp is the input"):
+            prepared(tmp_path / "data", mixture_scp=lists[0], reference_scp=lists[1])
+        assert contents(tmp_path) == before
+
+
+class TestOddFiles:
+    def test_hidden_and_odd_files_are_no_obstacle(self, pairs, tmp_path, capsys):
+        for folder in ("noisy", "clean"):
+            (tmp_path / folder / "ann" / "._take 0.wav").write_bytes(b"\0\5\x16\7")
+            (tmp_path / folder / "ann" / ".take 0.1.partial.wav").write_bytes(b"RIFF")
+        noise = speech_like(0.4, 98)[:, None] * [1, 1]
+        for name in ("_x", "-", "__", "=y"):
+            clean = speech_like(0.4, 70)[:, None] * [1, 1]
+            write(tmp_path / "clean" / f"{name}.wav", clean)
+            write(tmp_path / "noisy" / f"{name}.WAV", clean + 0.01 * noise)
+        sets = prepared(tmp_path / "data", **pairs)
+        ids = {utterance for data in sets.values() for utterance in data.mixture}
+        assert ids >= {"_x", "-", "__", "=y"} and len(ids) == 12
+
+    def test_a_name_without_a_speaker_is_listed_and_can_be_left_out(self, pairs, tmp_path, capsys):
+        pattern = r"(ann|bob|cid)/"
+        with pytest.raises(ValueError, match=r"dan/take 0.*has no speaker in its name"):
+            prepared(tmp_path / "data", **pairs, speaker_pattern=pattern)
+        sets = prepared(tmp_path / "data", **pairs, speaker_pattern=pattern, on_bad_file="skip")
+        speakers = {name for data in sets.values() for name in data.speaker.values()}
+        assert speakers == {"ann", "bob", "cid"}
+        assert "2 problems are listed" in capsys.readouterr().out
+
+    @pytest.mark.parametrize("pattern", ["(", "[a", "*", r"(?P<x"])
+    def test_a_pattern_that_is_none_is_refused_with_its_place(self, pattern, pairs):
+        with pytest.raises(ValueError, match="--speaker_pattern .* is not a regular expression"):
+            OwnData(**pairs, speaker_pattern=pattern)
+
+    def test_float_audio_beyond_full_scale_is_not_clipped(self, pairs, tmp_path):
+        for folder, gain in (("noisy", 6.0), ("clean", 5.0)):
+            path = next((tmp_path / folder / "ann").glob("take 0.*"))
+            signal = soundfile.read(path)[0]
+            path.unlink()
+            loud = path.with_suffix(".wav")
+            soundfile.write(loud, gain * signal / np.abs(signal).max(), RATE, "FLOAT")
+        sets = prepared(tmp_path / "data", **pairs)
+        assert sum(map(len, sets.values())) == 8
+
+    def test_float_audio_that_is_cut_at_the_top_is_clipped(self, pairs, tmp_path):
+        path = tmp_path / "clean" / "ann" / "take 0.wav"
+        signal = soundfile.read(path)[0]
+        soundfile.write(path, np.clip(100 * signal, -1.5, 1.5), RATE, "FLOAT")
+        with pytest.raises(ValueError, match="is clipped"):
+            prepared(tmp_path / "data", **pairs)
+
+    def test_mixtures_that_are_their_references_are_refused_or_left_out(self, pairs, tmp_path):
+        shutil.rmtree(tmp_path / "noisy" / "ann")
+        shutil.copytree(tmp_path / "clean" / "ann", tmp_path / "noisy" / "ann")
+        with pytest.raises(ValueError, match="2 problems.*\n.*is the same as its reference"):
+            prepared(tmp_path / "data", **pairs)
+        sets = prepared(tmp_path / "data", **pairs, on_bad_file="skip")
+        assert sum(map(len, sets.values())) == 6
+
+    def test_speakers_that_lists_put_into_two_sets_are_noted(self, pairs, tmp_path, capsys):
+        (tmp_path / "valid").write_text("ann/take 0\n")
+        (tmp_path / "test").write_text("ann/take 1\nbob/take 0\n")
+        lists = {"valid_list": str(tmp_path / "valid"), "test_list": str(tmp_path / "test")}
+        prepared(tmp_path / "data", **pairs, **lists)
+        said = capsys.readouterr().out
+        assert "note: train and test share 1 speakers: bob" in said
+        assert (
+            "note: valid and test share 1 speakers: ann" in said and "train and valid" not in said
+        )
+
+    @pytest.mark.parametrize("name", sorted(REFUSED))
+    def test_broken_material_is_listed_by_name_or_left_out(self, name, material, tmp_path):
+        own = {key: str(shutil.copytree(path, tmp_path / key)) for key, path in material.items()}
+        REFUSED[name][0](tmp_path / "noise_dir" / name)
+        with pytest.raises(ValueError, match="1 problem found") as error:
+            prepared(tmp_path / "data", **own)
+        assert f"noise_dir/{name}: " in str(error.value)
+        assert len(str(error.value).splitlines()) == 2
+        sets = prepared(tmp_path / "data", **own, on_bad_file="skip")
+        assert all(len(data) for data in sets.values())
+
+
+class TestSilentNoise:
+    def test_noise_that_is_mostly_silent_gives_finite_mixtures_the_same_again(
+        self, material, tmp_path
+    ):
+        noise = tmp_path / "noise"
+        for number in range(3):
+            signal = np.zeros(60 * RATE)
+            signal[30 * RATE : 30 * RATE + 800] = speech_like(0.05, 30 + number)[:800]
+            write(noise / f"rare{number}.wav", signal)
+        own = {**material, "noise_dir": str(noise), "snr_range": (0.0, 0.0)}
+        made = [prepared(tmp_path / folder, **own) for folder in ("one", "two")]
+        for data in made[0].values():
+            for utterance, entry in data.mixture.items():
+                mixture = read_audio(entry)[0]
+                added = mixture - read_audio(data.reference[utterance])[0]
+                assert 1e-4 < np.abs(added).max() < 2 and np.abs(mixture).max() < 0.98
+        first, second = (contents(tmp_path / folder / "audio") for folder in ("one", "two"))
+        assert first == second
+
+    def test_noise_without_any_sound_is_named(self):
+        silent = {"hall/night": np.zeros(5 * RATE, np.float32)}
+        pool = NoisePool({"recording": silent}, {"recording": 1.0})
+        with pytest.raises(ValueError, match="the noise hall/night is silent over 2.00 s"):
+            pool.draw(2 * RATE, np.random.default_rng(0))
+
+    def test_draws_that_are_not_silent_are_those_of_before(self):
+        """Only what was not a number before is drawn anew."""
+        recording = speech_like(5.0, 3)
+        pool = NoisePool({"recording": {"fan": recording}}, {"recording": 1.0})
+        drawn, _, _ = pool.draw(RATE, np.random.default_rng(5))
+        rng = np.random.default_rng(5)
+        rng.choice(["recording"], p=[1.0])
+        rng.choice(["fan"])
+        excerpt = loop_excerpt(recording, RATE, RATE, rng)
+        expected = excerpt / np.sqrt((excerpt.astype(np.float64) ** 2).mean())
+        np.testing.assert_array_equal(drawn, expected)

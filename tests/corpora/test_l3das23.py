@@ -83,6 +83,29 @@ class TestFolders:
         prepare_l3das23(tmp_path / "arranged", tmp_path / "data")
         assert utterances(tmp_path / "data") == SETS
 
+    @pytest.mark.parametrize("inner", ["", "data", "labels"])
+    def test_a_folder_inside_the_corpus_stands_for_it(self, tree, tmp_path, inner):
+        prepare_l3das23(folder_of(tree, "dev") / inner, tmp_path)
+        assert utterances(tmp_path) == SETS
+
+    def test_the_folder_around_a_part_stands_for_the_corpus(self, tree, tmp_path):
+        prepare_l3das23(folder_of(tree, "train_100").parent, tmp_path)
+        assert utterances(tmp_path) == SETS
+
+    def test_hidden_files_are_no_utterances_and_suffixes_may_be_capital(self, corpus, tmp_path):
+        for path in sorted(folder_of(corpus, "dev").glob("*/*.wav")):
+            path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+            path.with_name(f".{path.stem}.7.partial.wav").write_bytes(b"RIFF")
+            path.rename(path.with_suffix(".WAV"))
+        prepare_l3das23(corpus, tmp_path / "data")
+        assert utterances(tmp_path / "data") == SETS
+
+    def test_the_corpus_is_not_written_into(self, corpus, tmp_path):
+        elsewhere = tmp_path / "d" / "audio"
+        shutil.move(corpus, elsewhere)
+        with pytest.raises(ValueError, match="audio holds the input"):
+            prepare_l3das23(elsewhere, tmp_path / "d", num_mics=2)
+
     def test_missing_folders_are_named_with_the_remedy(self, corpus, tmp_path):
         shutil.rmtree(folder_of(corpus, "train_100"))
         shutil.rmtree(folder_of(corpus, "dev"))

@@ -14,7 +14,13 @@ from espnet2_tfckd.corpora import mini, mini_sources
 from espnet2_tfckd.corpora.mini import prepare_mini, share_out
 from espnet2_tfckd.corpora.mini_sources import PACKAGES, RECORDINGS, SPEAKERS
 from espnet2_tfckd.corpora.mixing import active_power
-from espnet2_tfckd.corpora.pools import NoisePool, read_mono, read_opensfx, speech_clips
+from espnet2_tfckd.corpora.pools import (
+    NoisePool,
+    continuous_talk,
+    read_mono,
+    read_opensfx,
+    speech_clips,
+)
 from espnet2_tfckd.datadir import read_data_dir
 
 RATE = 16000
@@ -93,6 +99,18 @@ class TestPools:
         assert len(read_opensfx(tmp_path / "opensfx.cat", "Heavy wind")) == RATE // 2
         with pytest.raises(ValueError, match='no sound titled "Jackhammer"'):
             read_opensfx(tmp_path / "opensfx.cat", "Jackhammer")
+
+    def test_a_click_at_the_very_end_of_silence_is_no_speech(self, tmp_path):
+        """The last part of a frame does not count as active, so that there is no level."""
+        signal = np.zeros(2 * RATE + 100)
+        signal[-50] = 0.5
+        soundfile.write(tmp_path / "a.wav", signal, RATE)
+        assert not list(speech_clips([tmp_path / "a.wav"], np.random.default_rng(0)))
+
+    def test_background_talk_without_recordings_is_named(self, tmp_path):
+        soundfile.write(tmp_path / "a.wav", np.zeros(RATE), RATE)
+        with pytest.raises(ValueError, match=f"{tmp_path}: no recording is long and loud enough"):
+            continuous_talk([tmp_path / "a.wav"], np.random.default_rng(0))
 
     def test_damaged_recordings_are_named(self, tmp_path):
         soundfile.write(tmp_path / "nan.wav", np.full(RATE, np.nan), RATE, "FLOAT")
@@ -265,6 +283,40 @@ class TestOwnFolders:
         soundfile.write(noise / "train" / "hum.wav", np.zeros(RATE), RATE)
         with pytest.raises(ValueError, match="hum.wav is silent"):
             prepare_mini(tmp_path / "c", tmp_path / "d", **options)
+
+    @pytest.mark.parametrize("corpus_dir", ["speech/x", "speech/train/ann/..", "."])
+    def test_own_recordings_are_not_written_into(self, own_folders, tmp_path, corpus_dir):
+        shutil.copytree(own_folders["speech_dir"], tmp_path / "speech")
+        if corpus_dir == ".":
+            (tmp_path / "speech").rename(tmp_path / "mini")
+        speech = tmp_path / ("mini" if corpus_dir == "." else "speech")
+        own = {**own_folders, "speech_dir": speech}
+        before = contents(tmp_path)
+        with pytest.raises(ValueError, match="mini (is|lies in) the input"):
+            prepare_mini(tmp_path / corpus_dir, tmp_path / "d", **SMALL, **own)
+        assert contents(tmp_path) == before
+
+    def test_files_of_others_in_its_place_are_kept(self, own_folders, tmp_path):
+        (tmp_path / "c" / "mini" / "train").mkdir(parents=True)
+        (tmp_path / "c" / "mini" / "train" / "mine.txt").write_text("mine")
+        with pytest.raises(ValueError, match="train holds files that this command did not write"):
+            prepare_mini(tmp_path / "c", tmp_path / "d", **SMALL, **own_folders)
+        assert (tmp_path / "c" / "mini" / "train" / "mine.txt").read_text() == "mine"
+
+    def test_own_recordings_may_have_any_format_and_hidden_neighbours(self, own_folders, tmp_path):
+        shutil.copytree(own_folders["speech_dir"], tmp_path / "speech")
+        speech = tmp_path / "speech" / "train" / "ann"
+        before = prepare_mini(tmp_path / "c", tmp_path / "d", **SMALL, **own_folders)
+        (speech / "._take0.wav").write_bytes(b"\0\5\x16\7")
+        (speech / ".take0.5.partial.wav").write_bytes(b"RIFF")
+        own = {**own_folders, "speech_dir": tmp_path / "speech"}
+        prepare_mini(tmp_path / "c2", tmp_path / "d2", **SMALL, **own)
+        assert before is None and contents(tmp_path / "c") == contents(tmp_path / "c2")
+        signal = speech_like(5, 7)
+        soundfile.write(speech / "more.mp3", signal, RATE)
+        prepare_mini(tmp_path / "c3", tmp_path / "d3", **{**SMALL, "train_utts": 30}, **own)
+        rows = read_data_dir(tmp_path / "d3" / "train").metadata.values()
+        assert any("more.mp3" in row["sources"] for row in rows)
 
     def test_command_line(self, own_folders, tmp_path, capsys, monkeypatch):
         sizes = [part for name, count in SMALL.items() for part in (f"--{name}", str(count))]

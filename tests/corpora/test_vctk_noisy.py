@@ -85,6 +85,21 @@ class TestFoldersAndZips:
             assert list(found.mixture) == list(expected.mixture)
             assert found.text == expected.text
 
+    @pytest.mark.parametrize(
+        "inner", ["noisy_testset_wav", "clean_trainset_28spk_wav", "testset_txt"]
+    )
+    def test_a_folder_of_the_corpus_stands_for_it(self, tree, tmp_path, inner):
+        prepare_vctk_noisy(tree / inner, tmp_path)
+        assert speakers(tmp_path)["test"] == ["p232", "p257"]
+
+    def test_hidden_files_are_no_recordings_and_suffixes_may_be_capital(self, corpus, tmp_path):
+        for path in sorted(corpus.glob("*_testset_wav/*.wav")):
+            path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+            path.rename(path.with_suffix(".WAV"))
+        prepare_vctk_noisy(corpus, tmp_path / "data")
+        assert len(read_data_dir(tmp_path / "data" / "test")) == 4
+        assert not (tmp_path / "data" / "deviations.txt").exists()
+
     def test_an_interrupted_unpacking_is_done_again(self, corpus, tmp_path):
         zip_folder(corpus / "noisy_testset_wav")
         partial = corpus / ".noisy_testset_wav.partial"

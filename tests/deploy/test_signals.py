@@ -81,7 +81,7 @@ def test_no_length_ends_with_a_click_and_the_rest_is_torchs(hop, step):
         settled = samples // hop * hop - (N_FFT // 2 - hop)  # where torch has all frames
         np.testing.assert_allclose(estimate[:settled], unpadded[:settled], atol=1e-6)
     if step and hop == 8:  # a sample short of a whole hop, torch ends with a click
-        assert np.abs(unpadded[-1]) > 5 * np.abs(unpadded[:-8]).max()
+        assert np.abs(unpadded[-1]) > 3 * np.abs(unpadded[:-8]).max()
 
 
 def test_an_empty_signal_is_refused():

@@ -8,12 +8,13 @@ import pytest
 import soundfile
 
 from espnet2_tfckd.cli import run_command
-from espnet2_tfckd.datadir import read_audio, read_data_dir, write_data_dir
+from espnet2_tfckd.datadir import DataDir, read_audio, read_data_dir, write_data_dir
 from espnet2_tfckd.stages import filter as filter_stage
 from espnet2_tfckd.stages import format as format_stage
 from espnet2_tfckd.stages.filter import filter_data_dir
 from espnet2_tfckd.stages.format import format_data_dir, parse_rate
 from espnet2_tfckd.stages.speed_perturb import speed_perturb
+from tests.data.encoded import READABLE, halved
 from tests.stages.pairs import BAD_AUDIO, RATE, make_data_dir, overwrite, signals
 
 
@@ -262,3 +263,46 @@ class TestSpeedPerturb:
         spoil(pairs_dir / "bob-1_m.wav")
         with pytest.raises(ValueError, match=complaint):
             speed_perturb(pairs_dir, tmp_path / "out", [0.9])
+
+
+class TestInputsAreKept:
+    """A stage never empties or overwrites a folder that holds the audio it reads."""
+
+    def test_a_data_directory_is_not_formatted_into_itself(self, pairs_dir, tmp_path):
+        format_data_dir(pairs_dir, tmp_path / "out", audio_format="flac")
+        before = sorted((tmp_path / "out").rglob("*"))
+        with pytest.raises(ValueError, match="audio holds the input"):
+            format_data_dir(tmp_path / "out", tmp_path / "out", audio_format="wav")
+        with pytest.raises(ValueError, match="audio holds the input"):
+            speed_perturb(tmp_path / "out", tmp_path / "out", [0.9])
+        assert sorted((tmp_path / "out").rglob("*")) == before
+
+
+class TestFormatsOfTheSource:
+    @pytest.mark.parametrize("name", ["gsm.wav", "piped_zero.wav", "mulaw.wav", "mp3_inside.wav"])
+    def test_what_espnet_cannot_read_as_it_is_is_written_anew(self, name, tmp_path):
+        path = READABLE[name](tmp_path / name)
+        samples, rate = read_audio(str(path))
+        noisy = tmp_path / "noisy.wav"
+        rng = np.random.default_rng(0)
+        soundfile.write(noisy, samples[:, 0] + 0.01 * rng.standard_normal(len(samples)), rate)
+        data = DataDir({"a": str(noisy)}, {"a": str(path)}, {"a": "a"})
+        write_data_dir(tmp_path / "in", data)
+        format_data_dir(tmp_path / "in", tmp_path / "out", fs=rate)
+        written = read_data_dir(tmp_path / "out").reference["a"]
+        assert written != str(path) and soundfile.info(written).subtype == "PCM_16"
+        assert len(soundfile.read(written)[0]) == len(samples)
+
+    def test_a_file_that_is_cut_off_is_named(self, pairs_dir, tmp_path):
+        entry = next(iter(read_data_dir(pairs_dir).mixture.values()))
+        halved(Path(entry))
+        with pytest.raises(ValueError, match=r"is cut off: .* get the file again"):
+            format_data_dir(pairs_dir, tmp_path / "out", fs=8000)
+
+    def test_less_than_a_sample_is_named(self, tmp_path):
+        for name in ("m", "r"):
+            soundfile.write(tmp_path / f"{name}.wav", np.full(1, 0.5), 48000)
+        data = DataDir({"a": str(tmp_path / "m.wav")}, {"a": str(tmp_path / "r.wav")}, {"a": "a"})
+        write_data_dir(tmp_path / "in", data)
+        with pytest.raises(ValueError, match="a: lasts less than a sample at 8000 Hz"):
+            format_data_dir(tmp_path / "in", tmp_path / "out", fs=8000)
