@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import pickle
 import stat
 import struct
@@ -94,11 +95,11 @@ NAMES = [
 class Evil:
     """What runs code when it is unpickled without care."""
 
-    def __init__(self, path):
-        self.path = path
+    def __init__(self, function, *arguments):
+        self.call = function, arguments
 
     def __reduce__(self):
-        return (open, (str(self.path), "w"))
+        return self.call
 
 
 @pytest.mark.parametrize("name", NAMES, ids=ascii)
@@ -288,14 +289,20 @@ def weights(content):
 
 
 def test_weights_that_run_code_are_not_run(contents, tmp_path, fails, monkeypatch):
-    for name, content in {
-        "zip": weights({"a": Evil(tmp_path / "ran")}),
-        "pickle": pickle.dumps({"a": Evil(tmp_path / "ran")}, protocol=2),
-    }.items():
-        packed = write_pack(tmp_path / f"{name}.zip", {**contents, CHECKPOINT: content})
-        line = refused(packed, None, tmp_path, fails, monkeypatch, CHECKPOINT)
-        assert "weights_only" not in line  # torch's advice is to load it all the same
-    assert not (tmp_path / "ran").exists()
+    mark = tmp_path / "ran"
+    evils = {
+        "open": Evil(open, str(mark), "w"),
+        "system": Evil(os.system, f"touch {mark}"),
+        "eval": Evil(eval, f"open({str(mark)!r}, 'w')"),
+    }
+    for name, evil in evils.items():
+        for content in (weights({"a": evil}), pickle.dumps({"a": evil}, protocol=2)):
+            packed = write_pack(tmp_path / "evil.zip", {**contents, CHECKPOINT: content})
+            line = refused(packed, None, tmp_path, fails, monkeypatch, CHECKPOINT)
+            assert "could run code" in line and name in line
+            assert "weights_only" not in line  # torch's advice is to load it all the same
+            packed.unlink()
+    assert not mark.exists()
 
 
 def recompressed(content):
