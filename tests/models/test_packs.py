@@ -143,6 +143,21 @@ def test_a_misstated_size_is_noticed(change, contents, tmp_path, fails, monkeypa
     refused(packed, None, tmp_path, fails, monkeypatch, "cannot be read as a packed ESPnet model")
 
 
+@pytest.mark.parametrize("offset", [0, 4, 6, 8, 10, 12, 20, 24, 28, 30, 32, 42, 46, 47])
+@pytest.mark.parametrize("byte", [0x00, 0x7F, 0xFF])
+def test_damage_to_the_directory_ends_in_one_line(offset, byte, contents, tmp_path):
+    """Any field of the last entry: version, flags, method, sizes, lengths, attributes, name."""
+    packed = write_pack(tmp_path / "bad.zip", contents, ("exp/\u00e9.md", b"a"))
+    data = bytearray(packed.read_bytes())
+    data[data.rindex(b"PK\x01\x02") + offset] ^= byte or 1
+    packed.write_bytes(data)
+    try:
+        packs.unpack(packed, tmp_path / "model")
+    except ValueError as error:
+        assert str(error).startswith(str(packed))
+        assert not (tmp_path / "model").exists()
+
+
 @pytest.mark.parametrize("end", [0, 500, -100, -1])
 def test_a_download_that_was_cut_off_is_said_to_be(end, contents, tmp_path, fails, monkeypatch):
     """The checkpoint, last in it, is a zip file too."""
