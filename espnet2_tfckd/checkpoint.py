@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import pickle
 import re
 import shutil
 import zipfile
@@ -53,12 +54,14 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
             _refuse_compressed(path)
         weights = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a damaged file
-        # torch's own text goes on with the advice to load such a file all the same
-        code = re.search(r"Unsupported (global|class|operand|type)\S*[^\n]{0,80}", str(error))
+        code = re.search(r"GLOBAL ([\w.]+)|Unsupported class ([\w.]+)", str(error))
         if code:
-            reason = f"it holds more than weights, which could run code: {code[0].strip()}"
+            reason = f"it holds more than weights, which could run code: {code[1] or code[2]}"
         elif Path(path).stat().st_size == 0:
             reason = "it is empty"
+        elif isinstance(error, pickle.UnpicklingError):
+            # torch's own text advises to load such a file without care
+            reason = "it is damaged, or of another kind"
         else:
             reason = shorten(str(error).partition("\n")[0], 200)
         raise ValueError(f"{path} cannot be read as a checkpoint ({reason}): {_REMEDY}") from error
@@ -128,8 +131,8 @@ def load_enhancement_model(config: str | Path, checkpoint: str | Path) -> ESPnet
 
     Raises:
         FileNotFoundError: If one of the files is not there.
-        ValueError: If the configuration is none of an enhancement model, or the checkpoint does
-            not fit it.
+        ValueError: If the configuration is not that of an enhancement model, or the checkpoint
+            does not fit it.
     """
     from espnet2.tasks.enh import EnhancementTask
 

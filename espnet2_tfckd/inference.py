@@ -62,8 +62,8 @@ def load_separate_speech(
 
     Raises:
         FileNotFoundError: If a file is not there.
-        ValueError: If the configuration is none of an enhancement model, or the checkpoint cannot
-            be read or does not fit the model; names the file.
+        ValueError: If the configuration is not that of an enhancement model, or the checkpoint
+            cannot be read or does not fit the model; names the file.
     """
     config, checkpoint = model_files(exp_dir, inference_model)
 

@@ -134,7 +134,7 @@ def export_onnx(
 
 
 def _earlier_files(folder: Path) -> list[Path]:
-    """The networks of an earlier export, after making sure that nobody else's file is replaced."""
+    """Networks that an earlier export has left, after checking that no other file is replaced."""
     try:
         meta = read_json(folder / "meta.json", default=None)
         is_export = {"n_fft", "models"} <= meta.keys()
@@ -146,7 +146,9 @@ def _earlier_files(folder: Path) -> list[Path]:
             f"{folder} holds a file {there[0]} that is of no export: name another --folder, or "
             "move it away"
         )
-    return [*folder.glob("*.onnx")] if is_export else []
+    networks = [folder / name for name in FILES if name.endswith(".onnx")]
+    networks += [path.with_suffix(".int8.onnx") for path in networks]
+    return networks if is_export else []
 
 
 def _write_networks(separator: DPDCRNSeparator, bins: int, meta: dict, folder: Path) -> None:

@@ -39,8 +39,8 @@ def download(tag: str, revision: str, folder: str | Path) -> PackedModel:
 
     Raises:
         ConnectionError: If the hub cannot be reached or has no such model.
-        ValueError: If the repository is none of an enhancement model, or its ``meta.yaml`` names
-            files that do not lie in it.
+        ValueError: If the repository holds no enhancement model, or its ``meta.yaml`` names files
+            that do not lie in it.
     """
     repository = tag.partition("@")[0]
     names = {file.rfilename: file.size or 0 for file in _info(f"{repository}@{revision}").siblings}

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import stat
+import struct
 import unicodedata
 import zipfile
 from collections.abc import Collection
@@ -21,6 +22,9 @@ _SMALL = 16 * 2**20  # up to this many bytes any ratio will do
 META = "meta.yaml"
 # what ESPnet and stage 11 pack of an enhancement model, and what people add to explain it
 SUFFIXES = {".pth", ".pt", ".yaml", ".yml", ".json", ".md", ".txt", ".log", ".png", ".svg", ".pdf"}
+# what zipfile raises for a damaged archive
+_UNREADABLE = (zipfile.BadZipFile, EOFError, NotImplementedError, OverflowError, struct.error)
+_UNREADABLE += (UnicodeError,)
 _REMEDY = "nothing was unpacked; get the model anew, from a source that you trust"
 
 
@@ -135,7 +139,7 @@ def unpack(archive: str | Path, folder: str | Path) -> PackedModel:
             except BaseException:
                 shutil.rmtree(folder, ignore_errors=True)
                 raise
-    except (zipfile.BadZipFile, EOFError) as error:
+    except _UNREADABLE as error:
         raise ValueError(
             f"{archive} cannot be read as a packed ESPnet model ({error}): fetch or pack it again"
         ) from error

@@ -147,7 +147,7 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--exp_dir", required=True, help="experiment directory with config.yaml")
     parser.add_argument("--inference_model", default="valid.loss.best.pth", help="checkpoint in it")
-    parser.add_argument("--fs", type=int, default=16000, help="sample rate in Hz")
+    parser.add_argument("--fs", type=int, help="sample rate in Hz (default: the model's)")
     parser.add_argument("--num_channels", type=int, default=1, help="channels of the mixture")
     return parser
 
@@ -156,11 +156,13 @@ def main() -> None:
     """Run the measurement from the command line."""
     args = get_parser().parse_args()
     from espnet2_tfckd.inference import load_separate_speech, model_made_of
+    from espnet2_tfckd.models.configuration import model_rate
 
     separate_speech = load_separate_speech(args.exp_dir, args.inference_model)
     path = Path(args.exp_dir) / PROFILE
+    rate = args.fs or model_rate(vars(separate_speech.enh_train_args)).hz
     made = profile_made_of(model_made_of(args.exp_dir, args.inference_model))
-    measured = write_profile(path, made, separate_speech, args.fs, args.num_channels)
+    measured = write_profile(path, made, separate_speech, rate, args.num_channels)
     del measured["made_of"]
     print(json.dumps(measured, indent=1))
     print(f"Profile: {path}")

@@ -151,9 +151,11 @@ def test_files_of_somebody_else_are_not_overwritten(name, causal_exp, tmp_path):
 
 def test_an_earlier_export_is_replaced_and_other_files_stay(folder, offline_exp):
     (folder / "notes.txt").write_text("mine")
+    (folder / "mine.onnx").write_text("mine")
+    (folder / "offline.int8.onnx").write_text("of the earlier export")
     export_model(offline_exp, CHECKPOINT, folder)
     names = sorted(p.name for p in folder.iterdir())
-    assert names == ["enhance.py", "meta.json", "notes.txt", "offline.onnx"]
+    assert names == ["enhance.py", "meta.json", "mine.onnx", "notes.txt", "offline.onnx"]
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"rtf": "x"}'])

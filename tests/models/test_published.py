@@ -17,8 +17,8 @@ from espnet2_tfckd.models import hub, published
 from espnet2_tfckd.models.published import SOURCE, fetch_model
 from espnet2_tfckd.stages.pack import pack_model
 from tests.deploy.hub_stub import running_hub
-from tests.models.test_packs import CHECKPOINT as PACKED_CHECKPOINT
-from tests.models.test_packs import CONFIG, tree, write_pack
+from tests.models.building import CHECKPOINT as PACKED_CHECKPOINT
+from tests.models.building import CONFIG, tree, write_pack
 
 CHECKPOINT = "valid.loss.best.pth"
 NEXT = "1" * 40
