@@ -107,16 +107,3 @@ def read_json(
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON ({error}): {remedy}") from error
-
-
-def lies_in(path: str | Path, folder: str | Path) -> bool:
-    """Whether a path is a folder or lies in it, by what is on the disk and not by spelling.
-
-    Args:
-        path: File or folder; need not exist.
-        folder: Folder; need not exist.
-    """
-    path, folder = Path(path).resolve(), Path(folder).resolve()
-    if not folder.exists():
-        return path.is_relative_to(folder)
-    return any(p.exists() and p.samefile(folder) for p in (path, *path.parents))

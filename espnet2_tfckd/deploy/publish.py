@@ -9,7 +9,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from espnet2_tfckd.cli import lies_in, read_json
+from espnet2_tfckd.cli import read_json
+from espnet2_tfckd.data.paths import refuse_overlap
 from espnet2_tfckd.deploy.model_card import model_card
 from espnet2_tfckd.models.packs import digest, unpack
 
@@ -115,12 +116,7 @@ def _refuse_inputs(publication: Publication, folder: Path) -> None:
     exp_dir = publication.exp_dir
     inputs = [exp_dir / name for name in ("config.yaml", "onnx", "images")]
     inputs += [publication.packed, publication.results, *publication.samples.values()]
-    for path in inputs:
-        if lies_in(path, folder) or (path.is_dir() and lies_in(folder, path)):
-            raise ValueError(
-                f"{folder} cannot be written: {path}, which is published, lies there; name another "
-                "--folder"
-            )
+    refuse_overlap([folder], inputs)
 
 
 def _refuse_others_files(folder: Path) -> None:

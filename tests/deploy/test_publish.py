@@ -184,7 +184,7 @@ def test_a_folder_of_somebody_else_is_not_emptied(where, experiment, causal_exp)
     }
     before = {p: p.read_bytes() for p in experiment.rglob("*") if p.is_file()}
     done = publish(experiment, own, *LICENCES, "--folder", folders[where])
-    assert done.returncode == 1 and "--folder" in done.stderr and "Traceback" not in done.stderr
+    assert done.returncode == 1 and "name another" in done.stderr and "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert {p: p.read_bytes() for p in experiment.rglob("*") if p.is_file()} == before
 
