@@ -75,3 +75,17 @@ check_options() {
         option_error "--remix_snr is for mixtures that are speech plus noise, not for --rir_dir"
     [ -n "$distill_config" ] || option_error "--distill_config is needed"
 }
+
+# check_gpus: refuse more GPUs than there are.
+check_gpus() {
+    local found
+    found=$(python -c 'import torch; print(torch.cuda.device_count())')
+    [ "$ngpu" -le "$found" ] || option_error "--ngpu $ngpu, but torch finds $found GPUs: give fewer; \
+--ngpu 0 computes on the CPU, where networks of the paper's size take days"
+}
+
+nothing_to_do() {
+    option_error "no stage from $stage to $stop_stage runs with these options \
+(2 needs --speed_perturb_factors, 10 --asr_model, 13 --hf_repo; 11 to 13 are left out with \
+--download_model)"
+}

@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, TypeVar
 
-from espnet2_tfckd.scoring.parallel import end_with_parent
+from espnet2_tfckd.scoring.workers import end_with_parent
 
 if TYPE_CHECKING:
     from espnet2.bin.enh_inference import SeparateSpeech

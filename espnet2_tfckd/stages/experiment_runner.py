@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 
 from espnet2_tfckd.scoring.metrics import HEADINGS
-from espnet2_tfckd.scoring.parallel import THREAD_VARIABLES
+from espnet2_tfckd.scoring.workers import THREAD_VARIABLES
 from espnet2_tfckd.stages.experiment_jobs import Command, Job, Usage
 from espnet2_tfckd.stages.experiment_plan import Plan
 from espnet2_tfckd.training.process import POLL_SECONDS, end_with_parent

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import yaml
 
-from espnet2_tfckd.scoring.parallel import THREAD_VARIABLES
+from espnet2_tfckd.scoring.workers import THREAD_VARIABLES
 from tests.measuring import ROOT
 
 REQUIREMENTS = Path(__file__).with_name("requirements.txt")

@@ -14,7 +14,8 @@ from scipy import stats
 from espnet2_tfckd.scoring import tables
 from espnet2_tfckd.scoring.journal import read_journal
 from espnet2_tfckd.scoring.metrics import PROTOCOLS, Protocol
-from espnet2_tfckd.scoring.parallel import System, score_systems, score_utterance
+from espnet2_tfckd.scoring.parallel import System, score_systems
+from espnet2_tfckd.scoring.workers import score_utterance
 
 RATE = 16000
 PROTOCOL = ["PESQ", "SEG_SNR"]  # the two that import no heavy library
