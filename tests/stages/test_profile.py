@@ -81,7 +81,7 @@ def test_counting_leaves_the_settings_of_torch_alone():
 
 
 def test_profile_of_a_model(tiny_model, monkeypatch, capsys):
-    arguments = ["profile", "--exp_dir", str(tiny_model)]
+    arguments = ["profile", "--exp_dir", str(tiny_model), "--fs", "16000"]
     monkeypatch.setattr(sys, "argv", arguments)
     threads = torch.get_num_threads()
     profile.main()
