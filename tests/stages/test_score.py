@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -155,7 +154,11 @@ def test_bad_arguments_have_status_2(arguments, message):
     assert message in done.stderr
 
 
-def test_help_is_quick():
-    start = time.perf_counter()
-    assert "--scoring_protocol" in run("--help").stdout
-    assert time.perf_counter() - start < 2
+def test_help_loads_no_heavy_library():
+    code = (
+        "import sys; sys.argv = ['score', '--help']; import espnet2_tfckd.stages.score as score\n"
+        "try: score.main()\nexcept SystemExit: pass\n"
+        "sys.exit(any(name in sys.modules for name in ('torch', 'espnet2.tasks', 'onnxruntime')))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "--scoring_protocol" in done.stdout
