@@ -24,6 +24,9 @@ if [ "${TFCKD_PYTHON_OK:-}" != true ]; then
     # glibc would hand the memory of large features back after each use, and zero it anew
     export MALLOC_MMAP_THRESHOLD_=${MALLOC_MMAP_THRESHOLD_:-4294967296}
     export MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:-4294967296}
+    # threads that wait for each other sleep soon: where another process keeps a core busy, those that
+    # spin as long as libgomp lets them make a training several times slower (tests/measure_threads.py)
+    export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-1000}
     if ! tfckd_python_works; then
         export PATH=$tfckd_root/.venv/bin:$PATH
         [ "$(cat "$tfckd_stamp" 2>/dev/null)" = "$tfckd_requirements" ] && tfckd_python_works ||

@@ -1,9 +1,9 @@
 """How OpenMP's threads and waiting suit a training, alone and beside other work on the machine.
 
-A training step of the mini recipe's teacher, with one thread and with one a core, where threads
-that wait for each other spin (``ACTIVE``), sleep (``PASSIVE``), or do what the library does by
-default. Beside it run no process, one that keeps a core busy, and one for every core. The settings
-take turns, so that a machine whose speed drifts does not favour any of them.
+A training step of the mini recipe's teacher, with one thread and with one a core. Threads that wait
+for each other spin for as long as libgomp lets them by default, always, never, or 1000 times, as
+``local/path.sh`` has it. Beside them run no process, one that keeps a core busy, and one for every
+core. The settings take turns, so that a machine whose speed drifts does not favour any of them.
 
 Run it with ``python -m tests.measure_threads``; some minutes.
 """
@@ -20,7 +20,12 @@ import time
 from espnet2_tfckd.stages.profile import cpu_name
 
 BATCH, FRAMES, BINS = 8, 94, 257
-POLICIES = ("default", "ACTIVE", "PASSIVE")
+WAITING = {
+    "default": {},
+    "ACTIVE": {"OMP_WAIT_POLICY": "ACTIVE"},
+    "PASSIVE": {"OMP_WAIT_POLICY": "PASSIVE"},
+    "1000 spins": {"GOMP_SPINCOUNT": "1000"},
+}
 
 
 def step_seconds(steps: int) -> float:
@@ -43,12 +48,12 @@ def step_seconds(steps: int) -> float:
     return statistics.median(seconds[1:])
 
 
-def measure(threads: int, policy: str, busy: int, steps: int) -> float:
+def measure(threads: int, waiting: str, busy: int, steps: int) -> float:
     """The same in a process of its own with other settings, beside some busy ones."""
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    environment.pop("OMP_WAIT_POLICY", None)
-    if policy != "default":
-        environment["OMP_WAIT_POLICY"] = policy
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT"):
+        environment.pop(name, None)
+    environment |= WAITING[waiting]
     neighbours = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
     try:
         command = [sys.executable, "-m", "tests.measure_threads", "--worker", str(steps)]
@@ -75,22 +80,22 @@ def main() -> None:
     if args.worker:
         print(step_seconds(args.worker))
         return
-    settings = [(1, "default"), *((cores, policy) for policy in POLICIES)]
+    settings = [(1, "default"), *((cores, waiting) for waiting in WAITING)]
     times: dict[tuple, list[float]] = {}
     for _ in range(args.rounds):
         for busy in (0, 1, cores):
             for setting in settings:
                 times.setdefault((*setting, busy), []).append(measure(*setting, busy, args.steps))
     print(f"{cpu_name()}, {cores} cores; seconds a step, median of {args.rounds} (all)")
-    print("| threads | OMP_WAIT_POLICY | alone | 1 busy process | a busy process a core |")
+    print("| threads | waiting | alone | 1 busy process | a busy process a core |")
     print("| --- | --- | --- | --- | --- |")
-    for threads, policy in settings:
+    for threads, waiting in settings:
         cells = []
         for busy in (0, 1, cores):
-            values = times[threads, policy, busy]
+            values = times[threads, waiting, busy]
             shown = ", ".join(f"{value:.2f}" for value in values)
             cells.append(f"{statistics.median(values):.2f} ({shown})")
-        print(f"| {threads} | {policy} | {' | '.join(cells)} |")
+        print(f"| {threads} | {waiting} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
