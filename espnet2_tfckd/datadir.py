@@ -17,6 +17,7 @@ import numpy as np
 
 from espnet2_tfckd.cli import atomic_write
 from espnet2_tfckd.data import audio
+from espnet2_tfckd.data.paths import MARKER, MARKER_TEXT
 
 TABLES = ("wav.scp", "spk1.scp", "utt2spk", "spk2utt", "text", "metadata.csv")
 SHOWN_PROBLEMS = 10
@@ -100,10 +101,19 @@ def write_data_dir(path: str | Path, data: DataDir) -> None:
     """Write a data directory in C-locale order; ``wav.scp``, which marks it complete, comes last.
 
     Raises:
-        ValueError: The contents break the contract; nothing is written.
+        ValueError: If the contents break the contract, or the data directory is there and somebody
+            else wrote it; nothing is written then.
     """
     path = Path(path)
     raise_problems(str(path), data.problems())
+    there = [path / name for name in TABLES if (path / name).exists()]
+    if there and not (path / MARKER).exists():
+        raise ValueError(
+            f"{there[0]} was not written by this recipe and would be overwritten: move it, or "
+            "write to another directory"
+        )
+    path.mkdir(parents=True, exist_ok=True)
+    (path / MARKER).write_text(MARKER_TEXT, encoding="utf-8")
     files = {"spk1.scp": data.reference, "utt2spk": data.speaker}
     files |= {"spk2utt": _spk2utt(data.speaker)}
     contents = {name: _format_table(table) for name, table in files.items()}

@@ -144,3 +144,15 @@ class TestAudio:
             for read in (read_audio, audio_seconds):
                 with pytest.raises(ValueError, match="is no readable audio"):
                     read(f"{tmp_path}/{entry}")
+
+
+@pytest.mark.parametrize("table", ["wav.scp", "spk1.scp", "text", "metadata.csv"])
+def test_a_data_directory_of_somebody_else_is_not_overwritten(tmp_path, table):
+    (tmp_path / table).write_text("my own\n")
+    data = DataDir({"ann-1": "a.wav"}, {"ann-1": "b.wav"}, {"ann-1": "ann"})
+    with pytest.raises(ValueError, match=f"{table} was not written by this recipe"):
+        write_data_dir(tmp_path, data)
+    assert [path.name for path in tmp_path.iterdir()] == [table]
+    assert (tmp_path / table).read_text() == "my own\n"
+    write_data_dir(tmp_path / "other", data)
+    write_data_dir(tmp_path / "other", data)  # its own it may overwrite

@@ -6,12 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from espnet2_tfckd.data.freshness import RECORD, change, made_of, read_record
+from espnet2_tfckd.data.paths import MARKER
 from espnet2_tfckd.datadir import read_data_dir, source_files
 
 SETS = ("train", "valid", "test")
-#: A file that says that data directories here, finished or not, are this project's.
-STARTED = ".made_by_stage_1"
-_EARLIER_RECORDS = ("mini_options.json", "custom.json", "vctk_noisy.json", "l3das23.json")
 
 
 def to_prepare(
@@ -46,22 +44,17 @@ def to_prepare(
     if not reason:
         print("the data directories are up to date with these options")
         return None
-    if before is None:
-        _refuse_others(data_dir)
-    else:
+    _refuse_others(data_dir)
+    if before is not None:
         print(f"the data directories are made anew: {reason}")
-    for name in (RECORD, *_EARLIER_RECORDS):
-        (data_dir / name).unlink(missing_ok=True)
-    (data_dir / STARTED).parent.mkdir(parents=True, exist_ok=True)
-    (data_dir / STARTED).touch()
+    record.unlink(missing_ok=True)
     return made
 
 
 def _refuse_others(data_dir: Path) -> None:
-    if any((data_dir / name).exists() for name in (STARTED, *_EARLIER_RECORDS)):
-        return
+    """Before any work is done; writing refuses them too."""
     for name in SETS:
-        if (data_dir / name / "wav.scp").exists():
+        if (data_dir / name / "wav.scp").exists() and not (data_dir / name / MARKER).exists():
             raise ValueError(
                 f"{data_dir / name} is a data directory that stage 1 did not write and would "
                 "overwrite: give another --datadir, or leave stage 1 out with --stage 2 to use it"

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 MARKER = ".made_by_espnet2_tfckd"
+MARKER_TEXT = "The program that made this folder may empty it.\n"
 _REMEDY = "name another output"
 
 
@@ -82,7 +83,7 @@ def make_own_folder(folder: str | Path, inputs: Iterable[str | Path] = ()) -> Pa
             "choose another place for the output"
         )
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / MARKER).write_text("The program that made this folder may empty it.\n")
+    (folder / MARKER).write_text(MARKER_TEXT, encoding="utf-8")
     for path in folder.iterdir():  # the folder itself may be a link
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)

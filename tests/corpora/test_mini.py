@@ -215,8 +215,8 @@ class TestOwnFolders:
 
     def test_a_data_directory_of_somebody_else_is_not_overwritten(self, own_folders, tmp_path):
         prepare_mini(tmp_path / "c", tmp_path / "d", **SMALL, **own_folders)
-        for own in ("made_of.json", ".made_by_stage_1"):
-            (tmp_path / "d" / own).unlink()
+        (tmp_path / "d" / "made_of.json").unlink()
+        (tmp_path / "d" / "test" / ".made_by_espnet2_tfckd").unlink()
         before = contents(tmp_path / "d")
         with pytest.raises(ValueError, match="stage 1 did not write .* give another --datadir"):
             prepare_mini(tmp_path / "c", tmp_path / "d", **SMALL, **own_folders)
@@ -284,24 +284,23 @@ class TestOwnFolders:
         with pytest.raises(ValueError, match="hum.wav is silent"):
             prepare_mini(tmp_path / "c", tmp_path / "d", **options)
 
-    @pytest.mark.parametrize("corpus_dir", ["speech/x", "speech/train/ann/..", "."])
-    def test_own_recordings_are_not_written_into(self, own_folders, tmp_path, corpus_dir):
-        shutil.copytree(own_folders["speech_dir"], tmp_path / "speech")
-        if corpus_dir == ".":
-            (tmp_path / "speech").rename(tmp_path / "mini")
-        speech = tmp_path / ("mini" if corpus_dir == "." else "speech")
+    @pytest.mark.parametrize("data_dir", ["speech/x", "speech/train/ann/..", "."])
+    def test_own_recordings_are_not_written_into(self, own_folders, tmp_path, data_dir):
+        speech = tmp_path / ("audio" if data_dir == "." else "speech")
+        shutil.copytree(own_folders["speech_dir"], speech)
         own = {**own_folders, "speech_dir": speech}
         before = contents(tmp_path)
-        with pytest.raises(ValueError, match="mini (is|lies in) the input"):
-            prepare_mini(tmp_path / corpus_dir, tmp_path / "d", **SMALL, **own)
+        with pytest.raises(ValueError, match="audio (is|lies in) the input"):
+            prepare_mini(tmp_path / "c", tmp_path / data_dir, **SMALL, **own)
         assert contents(tmp_path) == before
 
     def test_files_of_others_in_its_place_are_kept(self, own_folders, tmp_path):
-        (tmp_path / "c" / "mini" / "train").mkdir(parents=True)
-        (tmp_path / "c" / "mini" / "train" / "mine.txt").write_text("mine")
+        mine = tmp_path / "d" / "audio" / "train" / "mine.txt"
+        mine.parent.mkdir(parents=True)
+        mine.write_text("mine")
         with pytest.raises(ValueError, match="train holds files that this command did not write"):
             prepare_mini(tmp_path / "c", tmp_path / "d", **SMALL, **own_folders)
-        assert (tmp_path / "c" / "mini" / "train" / "mine.txt").read_text() == "mine"
+        assert mine.read_text() == "mine"
 
     def test_own_recordings_may_have_any_format_and_hidden_neighbours(self, own_folders, tmp_path):
         shutil.copytree(own_folders["speech_dir"], tmp_path / "speech")
@@ -311,7 +310,8 @@ class TestOwnFolders:
         (speech / ".take0.5.partial.wav").write_bytes(b"RIFF")
         own = {**own_folders, "speech_dir": tmp_path / "speech"}
         prepare_mini(tmp_path / "c2", tmp_path / "d2", **SMALL, **own)
-        assert before is None and contents(tmp_path / "c") == contents(tmp_path / "c2")
+        assert before is None
+        assert contents(tmp_path / "d" / "audio") == contents(tmp_path / "d2" / "audio")
         signal = speech_like(5, 7)
         soundfile.write(speech / "more.mp3", signal, RATE)
         prepare_mini(tmp_path / "c3", tmp_path / "d3", **{**SMALL, "train_utts": 30}, **own)
