@@ -129,6 +129,29 @@ def write_data_dir(path: str | Path, data: DataDir) -> None:
             temporary.write_text(content, encoding="utf-8", newline="")
 
 
+def read_scp(scp: str | Path) -> dict[str, str]:
+    """Read ``utterance entry`` lines of a file that stands on its own, like a list of estimates.
+
+    Raises:
+        FileNotFoundError: The file is not there.
+        ValueError: The file is empty, a line has no entry, or an utterance occurs twice.
+    """
+    from espnet2.fileio.read_text import read_2columns_text
+
+    if not Path(scp).is_file():
+        raise FileNotFoundError(f"{scp} is not there: run the stage that makes it first")
+    try:
+        entries = read_2columns_text(scp)
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"{scp}: {error}") from error
+    if not entries:
+        raise ValueError(f"{scp} is empty")
+    for utterance, entry in entries.items():
+        if not entry:
+            raise ValueError(f"{scp}: {utterance} has no file")
+    return entries
+
+
 def raise_problems(where: str, problems: list[str]) -> None:
     """Raise one error that lists the problems found in ``where``; do nothing if there are none.
 

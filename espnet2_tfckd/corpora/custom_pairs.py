@@ -9,8 +9,7 @@ from espnet2_tfckd.corpora.inspection import CLIPPED, Problem, in_threads, inspe
 from espnet2_tfckd.corpora.record import SETS
 from espnet2_tfckd.corpora.splits import Splitting
 from espnet2_tfckd.data.audio import audio_files
-from espnet2_tfckd.datadir import DataDir, file_of
-from espnet2_tfckd.scoring.audio import read_scp
+from espnet2_tfckd.datadir import DataDir, file_of, read_scp
 
 Pairs = dict[str, tuple[str, str]]  # scp entries of mixture and reference by name
 

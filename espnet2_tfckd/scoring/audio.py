@@ -1,35 +1,10 @@
-"""The estimates' scp files, and single channels of the audio that scp entries point to."""
+"""Single channels of the audio that scp entries point to."""
 
 from __future__ import annotations
-
-from pathlib import Path
 
 import numpy as np
 
 from espnet2_tfckd.datadir import read_audio
-
-
-def read_scp(scp: str | Path) -> dict[str, str]:
-    """Read ``utterance entry`` lines of a file that stands on its own, like a list of estimates.
-
-    Raises:
-        FileNotFoundError: The file is not there.
-        ValueError: The file is empty, a line has no entry, or an utterance occurs twice.
-    """
-    from espnet2.fileio.read_text import read_2columns_text
-
-    if not Path(scp).is_file():
-        raise FileNotFoundError(f"{scp} is not there: run the stage that makes it first")
-    try:
-        entries = read_2columns_text(scp)
-    except (RuntimeError, ValueError) as error:
-        raise ValueError(f"{scp}: {error}") from error
-    if not entries:
-        raise ValueError(f"{scp} is empty")
-    for utterance, entry in entries.items():
-        if not entry:
-            raise ValueError(f"{scp}: {utterance} has no file")
-    return entries
 
 
 def read_channel(entry: str, ref_channel: int) -> tuple[np.ndarray, int]:

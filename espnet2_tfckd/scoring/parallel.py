@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet2_tfckd.data.freshness import change, made_of, named_files
-from espnet2_tfckd.datadir import file_of
-from espnet2_tfckd.scoring.audio import read_scp
+from espnet2_tfckd.datadir import file_of, read_scp
 from espnet2_tfckd.scoring.journal import (
     JOURNAL,
     append_to_journal,

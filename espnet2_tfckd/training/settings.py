@@ -10,10 +10,9 @@ from pathlib import Path
 import yaml
 
 from espnet2_tfckd.data.freshness import made_of
-from espnet2_tfckd.datadir import file_of
+from espnet2_tfckd.datadir import file_of, read_scp
 from espnet2_tfckd.distiller import REVISIONS
 from espnet2_tfckd.models.configuration import rate_arguments
-from espnet2_tfckd.scoring.audio import read_scp
 from espnet2_tfckd.training.process import data_arguments
 from espnet2_tfckd.training.statistics import SHAPE_FILES, data_digests
 

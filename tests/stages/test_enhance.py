@@ -11,10 +11,9 @@ import pytest
 import soundfile
 import torch
 
-from espnet2_tfckd.datadir import read_data_dir, write_data_dir
+from espnet2_tfckd.datadir import read_data_dir, read_scp, write_data_dir
 from espnet2_tfckd.deploy.signals import separated
 from espnet2_tfckd.inference import load_separate_speech
-from espnet2_tfckd.scoring.audio import read_scp
 from espnet2_tfckd.stages.enhance import Inference, enhance
 
 CHECKPOINT = "valid.loss.best.pth"
