@@ -109,8 +109,8 @@ def write_data_dir(path: str | Path, data: DataDir) -> None:
     there = [path / name for name in TABLES if (path / name).exists()]
     if there and not (path / MARKER).exists():
         raise ValueError(
-            f"{there[0]} was not written by this recipe and would be overwritten: move it, or "
-            "write to another directory"
+            f"{there[0]} was not written by this recipe (or by an earlier version of it) and would "
+            "be overwritten: move it, or write to another directory"
         )
     path.mkdir(parents=True, exist_ok=True)
     (path / MARKER).write_text(MARKER_TEXT, encoding="utf-8")
