@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 def run_command(main: Callable[[], None]) -> None:
-    """Run a command line and turn what a user can mend into one line and an exit status.
+    """Run a command line and turn what a user can fix into one line and an exit status.
 
     Args:
         main: The command; it parses ``sys.argv`` itself.

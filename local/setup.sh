@@ -52,7 +52,7 @@ if [ "$TFCKD_PYTHON_OK" != true ]; then
     .venv/bin/python -m pip --version >/dev/null 2>&1 || "$base" -m venv --clear .venv ||
         fail "$base -m venv could not make $PWD/.venv"
     install_packages || fail "pip could not install everything, see above and .venv/pip.log" \
-        "mend the network or the disk and run this again: what was downloaded is kept"
+        "fix the network or the disk and run this again: what was downloaded is kept"
     printf '%s' "$tfckd_requirements" >"$tfckd_stamp"
     unset TFCKD_PYTHON_OK
     . local/path.sh

@@ -77,7 +77,7 @@ def run_logged(command: list[str], log: Path, on_line: Callable[[str], None]) ->
     if process.returncode:
         raise RuntimeError(
             f"{_reason(process.returncode, log, start)}\n"
-            f"The log is {log}. When the cause is mended, the same command goes on from there."
+            f"The log is {log}. Once the cause is fixed, the same command goes on from there."
         )
 
 
