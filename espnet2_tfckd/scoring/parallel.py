@@ -124,20 +124,28 @@ def score_systems(
         sources = _sources(system, references, ref_channel)
         known = read_journal(system.journal)
         of_system = records[system.name] = {}
+        stale: list[str] = []
         for utt, source in sources.items():
             record = known.get(utt, {})
             made = _made_of(utt, source, record.get("made_of"))
-            if change(record.get("made_of"), made):
+            if reason := change(record.get("made_of"), made):
+                if record:
+                    stale.append(reason)
                 record = {"id": utt, "scores": {}, "failed": {}, "code": {}}
             record |= {"source": source, "made_of": made}
             of_system[utt] = record
             if missing := _missing(record, protocols):
                 tasks.append(Task(system, utt, source, missing))
+        if stale:
+            more = " and the like" if len(stale) > 1 else ""
+            print(f"{system.name}: {len(stale)} utterances scored anew, since {stale[0]}{more}")
         # only valid lines stay, so that appending to the journal is enough from here on
         write_journal(
             system.journal,
             [record for record in of_system.values() if record["scores"]],
         )
+    if not tasks:
+        print("scores: up to date")
     problems = []
     for task, outcome in tqdm(outcomes(tasks, num_jobs), "scoring", len(tasks), unit="utt"):
         if isinstance(outcome, Exception):

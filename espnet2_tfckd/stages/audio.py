@@ -129,6 +129,8 @@ def process_in_shards(
     for reason, count in reasons.items():
         if reason != NOT_MADE:
             print(f"{description}: {count} utterances anew, since {reason}")
+    if not reasons:
+        print(f"{description}: up to date")
     return results
 
 

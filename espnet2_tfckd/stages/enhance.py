@@ -188,6 +188,8 @@ def _enhance_missing(
     ]
     if tasks:
         scp.unlink(missing_ok=True)
+    else:
+        print(f"{scp.parent}: up to date")
     made = profile_made_of(model_made_of(inference.exp_dir, inference.inference_model))
     measured = is_measured(Path(inference.exp_dir) / PROFILE, made)
     if tasks or not measured:

@@ -52,7 +52,9 @@ def train(training: Training) -> Path:
             print(f"{training.exp_dir}: overwritten, since {change(before, now)}")
             _empty(training.exp_dir)
         write_record(training.output_dir / RECORD, now)
-        if not (training.output_dir / FINISHED).exists():
+        if (training.output_dir / FINISHED).exists():
+            print(f"{training.exp_dir}: finished, and up to date")
+        else:
             _run(training)
         checkpoint = training.exp_dir / training.inference_model
         if training.distill_config and not checkpoint.exists():
