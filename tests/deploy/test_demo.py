@@ -195,7 +195,7 @@ class TestInTheBrowser:
     def test_what_is_no_audio_is_refused_by_name(self, page, tmp_path):
         (tmp_path / "noise.wav").write_bytes(b"RIFF, but nothing else")
         self.upload(page, tmp_path / "noise.wav")
-        wait_until(page, "/noise.wav: /.test(document.body.textContent)")
+        wait_until(page, "/noise.wav is no readable audio/.test(document.body.textContent)")
         assert not page.find_elements("css selector", ".spectrogram img")
 
     def test_nothing_comes_from_elsewhere_and_nothing_fails(self, page, address, tone):

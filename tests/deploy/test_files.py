@@ -219,11 +219,15 @@ def test_an_end_that_is_asked_for_leaves_nothing_half_written(number, sounds, mo
                 os.kill(os.getpid(), number)
 
     before = signal.getsignal(signal.SIGTERM)
+    interrupted = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # jobs of a shell ignore it
     monkeypatch.setattr(enhancer, "load_enhancer", lambda *_: Ended())
     try:
         with pytest.raises(SystemExit) as end:
             run(monkeypatch, "enhance", "in/a.wav", "-o", "new/out.wav", "--model", "m")
     finally:
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, interrupted)
     assert end.value.code == 128 + number
     assert not list((sounds / "new").iterdir())

@@ -150,7 +150,7 @@ def test_an_interrupt_ends_scoring_at_once(system, references, tmp_path):
 
 
 SLOW_SCORING = """
-import sys, time
+import signal, sys, time
 from pathlib import PosixPath
 from espnet2_tfckd.scoring import metrics
 from espnet2_tfckd.scoring.parallel import System, score_systems
@@ -161,6 +161,7 @@ def slow(reference, estimate, rate):
 
 metrics.PROTOCOLS["SEG_SNR"] = metrics.Protocol(slow, {{"seg_snr": "SegSNR"}})
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs of a shell ignore it
     try:
         score_systems([{system!r}], {references!r}, ["SEG_SNR"], num_jobs=1)
     except KeyboardInterrupt:
