@@ -6,7 +6,6 @@ takes mirrors from the machine's own configuration, as pip does.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import subprocess
@@ -23,6 +22,7 @@ from tqdm import tqdm
 
 from espnet2_tfckd.cli import atomic_write
 from espnet2_tfckd.corpora.mini_sources import Package
+from espnet2_tfckd.data.freshness import sha256
 
 ATTEMPTS = 3
 _KEYS = ("file", "bytes", "sha256")  # of a package on record
@@ -67,12 +67,6 @@ def fetch_packages(
         files = _download_missing(packages, folder, known, record)
     _write_record(record, {name: _entry(file) for name, file in files.items()})
     return files
-
-
-def sha256(file: str | Path) -> str:
-    """Checksum of a file as hexadecimal text."""
-    with open(file, "rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _entry(file: Path) -> dict:

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from espnet2_tfckd.cli import atomic_write
 from espnet2_tfckd.corpora import mini_sources as tables
-from espnet2_tfckd.corpora.fetch import fetch_packages, sha256, unpack
+from espnet2_tfckd.corpora.fetch import fetch_packages, unpack
 from espnet2_tfckd.corpora.pools import (
     RATE,
     NoisePool,
@@ -26,6 +26,7 @@ from espnet2_tfckd.corpora.pools import (
     without,
 )
 from espnet2_tfckd.data.audio import audio_files
+from espnet2_tfckd.data.freshness import sha256
 
 SPLITS = ("train", "valid", "test")
 

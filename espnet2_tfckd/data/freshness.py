@@ -110,10 +110,15 @@ def file_state(path: str | Path, known: Sequence | None = None) -> list:
     stamp = _stamp(path)
     if known and list(known[1:]) == stamp:
         return list(known)
-    with open(path, "rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()[:32]
+    digest = sha256(path)[:32]
     is_racy = now - max(stamp[1:3]) < _RACY_SECONDS * 1e9
     return [digest, *([0] * 4 if is_racy else stamp)]
+
+
+def sha256(path: str | Path) -> str:
+    """Checksum of a file's contents as hexadecimal text."""
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def _stamp(path: str | Path) -> list[int]:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet2_tfckd.cli import read_json
+from espnet2_tfckd.data.freshness import sha256
 from espnet2_tfckd.data.paths import refuse_overlap
 from espnet2_tfckd.deploy.model_card import model_card
-from espnet2_tfckd.models.packs import digest, unpack
+from espnet2_tfckd.models.packs import unpack
 
 WRITTEN = ".written.json"  # in the folder, not on the hub: digests of what was written
 
@@ -107,7 +108,7 @@ def _add_files(publication: Publication, rows: list[dict], folder: Path) -> None
         onnx.is_dir(),
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
-    written = {str(path.relative_to(folder)): digest(path) for path in _files(folder)}
+    written = {str(path.relative_to(folder)): sha256(path) for path in _files(folder)}
     (folder / WRITTEN).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
 
 
@@ -129,7 +130,7 @@ def _refuse_others_files(folder: Path) -> None:
     written = read_json(folder / WRITTEN, default={}, remedy=remedy)
     for path in _files(folder):
         name = str(path.relative_to(folder))
-        if not isinstance(written, dict) or written.get(name) != digest(path):
+        if not isinstance(written, dict) or written.get(name) != sha256(path):
             raise ValueError(f"{path} was not written here, or was changed since: {remedy}")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import stat
@@ -102,12 +101,6 @@ def shown(name: object) -> str:
     """A name from a pack on one line, whatever it consists of."""
     text = ascii(name)
     return text if len(text) <= 120 else f"{text[:117]}..."
-
-
-def digest(path: str | Path) -> str:
-    """SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def unpack(archive: str | Path, folder: str | Path) -> PackedModel:

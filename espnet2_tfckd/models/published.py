@@ -13,8 +13,9 @@ from filelock import FileLock
 
 from espnet2_tfckd.checkpoint import load_enhancement_model
 from espnet2_tfckd.cli import atomic_write, read_json
+from espnet2_tfckd.data.freshness import sha256
 from espnet2_tfckd.models import hub
-from espnet2_tfckd.models.packs import PackedModel, digest, unpack
+from espnet2_tfckd.models.packs import PackedModel, unpack
 
 SOURCE = "source.json"  # in the experiment directory: where the model comes from
 CONFIG = "config.yaml"
@@ -55,7 +56,7 @@ def fetch_model(model_tag: str, exp_dir: str | Path, inference_model: str) -> Pa
             (exp_dir / name).is_file() for name in (CONFIG, inference_model)
         )
         if is_file:
-            source = {"model_tag": model_tag, "sha256": digest(archive)}
+            source = {"model_tag": model_tag, "sha256": sha256(archive)}
         else:
             try:
                 source = {"model_tag": model_tag, "revision": hub.present_revision(model_tag)}
@@ -126,7 +127,7 @@ def _refuse_others_files(exp_dir: Path, source: dict) -> None:
                 "experiment directory, or move that one away"
             )
     for name, fetched in source.get("files", {}).items():
-        if (exp_dir / name).is_file() and digest(exp_dir / name) != fetched:
+        if (exp_dir / name).is_file() and sha256(exp_dir / name) != fetched:
             raise ValueError(
                 f"{exp_dir / name} is not as it was fetched: to fetch the model anew, delete "
                 f"{exp_dir}, or move it away to keep it"

@@ -159,9 +159,8 @@ def _claim(folder: Path, options: dict) -> None:
     state = json.dumps(options)
     if record.exists() and record.read_text(encoding="utf-8") == state:
         return
-    with atomic_write(
-        record
-    ) as temporary:  # first: what is left of an interrupted clean-up is ours
+    # written first, so that what an interrupted clean-up leaves is known as ours
+    with atomic_write(record) as temporary:
         temporary.write_text(state, encoding="utf-8")
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():

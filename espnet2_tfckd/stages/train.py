@@ -113,7 +113,7 @@ def _other_training(training: Training, before: dict | None, reasons: list[str])
             f"which is kept. It differs from what {training.config} asks for:",
             *(f"  {reason}" for reason in reasons[:20]),
             "Undo the change, or go on in one of two ways: train beside it with another --expdir; "
-            "or train over it, and lose it, with --overwrite true",
+            "or empty its directory, and train there, with --overwrite true",
         ]
     )
 
@@ -190,7 +190,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--fs", type=parse_rate, help="sampling rate of the data, e.g. 16k")
     parser.add_argument("--enh_args", default="", help='more of ESPnet\'s options: "--max_epoch 2"')
     parser.add_argument(
-        "--overwrite", action="store_true", help="train over a training that was made of other data"
+        "--overwrite",
+        action="store_true",
+        help="empty a directory whose training was made of other data or options, and train there",
     )
     return parser
 

