@@ -1,4 +1,4 @@
-"""What every command line of the package shares: error reporting and atomic writing."""
+"""What every command line of the package shares: errors, numbers of jobs, atomic writing."""
 
 from __future__ import annotations
 
@@ -31,6 +31,13 @@ def run_command(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted: run the same command again to continue", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+def cpu_cores() -> int:
+    """Cores that this process may use; all that there are where no system tells (macOS)."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def at_least_one(text: str) -> int:

@@ -1,5 +1,8 @@
 """The command espnet2-tfckd: enhance audio with a trained model, describe, check or show one."""
 
+# The function of each sub-command imports what that needs: help is there at once, and what has to
+# do with an ONNX folder alone takes neither torch nor ESPnet.
+
 from __future__ import annotations
 
 import argparse
@@ -11,7 +14,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 
-from espnet2_tfckd.cli import at_least_one, not_negative, run_command
+from espnet2_tfckd import __version__
+from espnet2_tfckd.cli import at_least_one, cpu_cores, not_negative, run_command
 
 _worker = None  # the enhancer of a worker process, or why it could not be loaded
 
@@ -82,8 +86,7 @@ def _outcomes(
         for source, target in pairs:
             yield enhance_file(enhancer, source, target, args.channel, advance), 0
         return
-    threads = max(1, len(os.sched_getaffinity(0)) // jobs)
-    setup = (args.model, args.device, args.streaming, args.int8, threads)
+    setup = (args.model, args.device, args.streaming, args.int8, max(1, cpu_cores() // jobs))
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, spawn, _start_worker, setup) as pool:
         tasks = [pool.submit(_work, source, target, args.channel) for source, target in pairs]
@@ -101,13 +104,11 @@ def _outcomes(
 
 def _start_worker(model: str, device: str, streaming: bool, int8: bool, threads: int) -> None:
     global _worker
-    import torch
-
     from espnet2_tfckd.deploy.enhancer import load_enhancer
 
-    torch.set_num_threads(threads)
     try:
         _worker = load_enhancer(model, device, streaming, int8)
+        _worker.use_threads(threads)
     except (ValueError, OSError, RuntimeError) as error:
         _worker = error  # raised here, it would be a traceback of every worker
 
@@ -133,11 +134,13 @@ def parity(args: argparse.Namespace) -> None:
     """Compare a causal model frame by frame with the model at once, on one thread.
 
     Raises:
-        RuntimeError: They differ by more than rounding.
+        RuntimeError: They differ by more than rounding, or ESPnet is not installed.
     """
-    import torch
-
+    from espnet2_tfckd.deploy.enhancer import require_espnet
     from espnet2_tfckd.deploy.parity import TOLERANCES, measure_parity, parity_table
+
+    require_espnet(args.model)
+    import torch
 
     torch.set_num_threads(1)
     results = measure_parity(args.model, args.inputs, args.minutes)
@@ -164,6 +167,7 @@ def demo(args: argparse.Namespace) -> None:
 def get_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="espnet2-tfckd", description=__doc__)
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
     model = "experiment directory, ONNX folder, packed .zip, or <user>/<model> on the hub"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +54,10 @@ class Enhancer(ABC):
         """
 
     @abstractmethod
+    def use_threads(self, number: int) -> None:
+        """Limit the threads that this process computes on."""
+
+    @abstractmethod
     def new_step(self) -> Callable[[np.ndarray], np.ndarray]:
         """A causal network at the start of a signal.
 
@@ -77,6 +82,7 @@ class TorchEnhancer(Enhancer):
     Raises:
         ValueError: If ``streaming`` is asked of a model that looks ahead, or a file of the model
             is damaged; names it.
+        RuntimeError: If torch or ESPnet is not installed.
     """
 
     def __init__(
@@ -86,6 +92,7 @@ class TorchEnhancer(Enhancer):
         device: str = "cpu",
         streaming: bool = False,
     ):
+        require_espnet(str(exp_dir))
         from espnet2_tfckd.deploy.onnx_export import has_plain_stft
         from espnet2_tfckd.inference import load_separate_speech
 
@@ -121,6 +128,11 @@ class TorchEnhancer(Enhancer):
             self.hop_length,
             self._frames_per_step,
         )
+
+    def use_threads(self, number: int) -> None:
+        import torch
+
+        torch.set_num_threads(number)
 
     def new_step(self) -> Callable[[np.ndarray], np.ndarray]:
         return _Steps(self.model.separator, self._separate_speech.device)
@@ -186,6 +198,9 @@ class OnnxEnhancer(Enhancer):
             blocks, self.microphones, self.new_step(), self.n_fft, self.hop_length, 1
         )
 
+    def use_threads(self, number: int) -> None:
+        """Nothing is to be done: the networks run on one thread."""
+
     def new_step(self) -> Callable[[np.ndarray], np.ndarray]:
         return _reported(self._session().step, self._folder)
 
@@ -225,6 +240,7 @@ def load_enhancer(
         ValueError: If it holds no usable model, or one that cannot stream or has no weights of 8
             bits where that is asked for.
         ConnectionError: If the hub cannot be reached or has no such model.
+        RuntimeError: If it is no ONNX export, and torch or ESPnet is not installed.
     """
     folder = model_folder(model)
     if (folder / "meta.json").is_file():
@@ -232,6 +248,20 @@ def load_enhancer(
     if int8:
         raise ValueError(f"{model} is no ONNX export: only those have int8 networks")
     return TorchEnhancer(folder, CHECKPOINT, device, streaming)
+
+
+def require_espnet(model: str) -> None:
+    """Make sure that what runs an ESPnet model is installed.
+
+    Raises:
+        RuntimeError: If it is not; says how to install it.
+    """
+    if missing := [name for name in ("torch", "espnet2") if find_spec(name) is None]:
+        raise RuntimeError(
+            f"{model} is an ESPnet model and needs {' and '.join(missing)}, which is not "
+            "installed: run pip install espnet2_tfckd, or use its ONNX export, which needs neither "
+            "torch nor ESPnet"
+        )
 
 
 def model_folder(model: str) -> Path:
@@ -259,6 +289,7 @@ def model_folder(model: str) -> Path:
             f"{model} is not there: name an experiment directory, the folder of an ONNX export, a "
             "packed .zip, or <user>/<model> on the hub"
         )
+    require_espnet(model)
     from espnet2_tfckd.models.published import fetch_model
 
     identity = str(folder.resolve()) if is_zip else model
