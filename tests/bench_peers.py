@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import statistics
 from collections.abc import Callable
@@ -20,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from espnet2_tfckd.cli import atomic_write, run_command
+from espnet2_tfckd.cli import atomic_write, cpu_cores, run_command
 from espnet2_tfckd.datadir import DataDir, read_data_dir
 from espnet2_tfckd.scoring.parallel import System, score_systems
 from espnet2_tfckd.stages.profile import cpu_name
@@ -252,7 +251,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--max_utterances", type=int, help="score on the first ones only")
     parser.add_argument("--seconds", type=float, default=4, help="of audio that is timed")
     parser.add_argument("--rounds", type=int, default=5, help="how often each model is timed")
-    parser.add_argument("--nj", type=int, default=len(os.sched_getaffinity(0)), help="for scoring")
+    parser.add_argument("--nj", type=int, default=cpu_cores(), help="for scoring")
     parser.add_argument("--folder", type=Path, default=Path("bench_peers"), help="for audio, logs")
     parser.add_argument("--output", type=Path, default=Path("bench_peers.json"), help="results")
     return parser

@@ -17,6 +17,7 @@ import subprocess
 import sys
 import time
 
+from espnet2_tfckd.cli import cpu_cores
 from espnet2_tfckd.stages.profile import cpu_name
 
 BATCH, FRAMES, BINS = 8, 94, 257
@@ -67,7 +68,7 @@ def measure(threads: int, waiting: str, busy: int, steps: int) -> float:
 
 def main() -> None:
     """Run the measurements from the command line."""
-    cores = len(os.sched_getaffinity(0))
+    cores = cpu_cores()
     parser = argparse.ArgumentParser(
         prog="python -m tests.measure_threads",
         description=__doc__,

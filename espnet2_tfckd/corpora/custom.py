@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from espnet2_tfckd.cli import at_least_one, run_command
+from espnet2_tfckd.cli import at_least_one, cpu_cores, run_command
 from espnet2_tfckd.corpora.custom_mixing import material_of, mix_sets, usable_material
 from espnet2_tfckd.corpora.custom_pairs import (
     pairs_of_folders,
@@ -175,9 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         choices = ("error", "skip") if field.name == "on_bad_file" else None
         kind = kinds.get(field.name, str)
         parser.add_argument(f"--{field.name}", type=kind, default=field.default, choices=choices)
-    parser.add_argument(
-        "--nj", type=at_least_one, default=os.cpu_count() or 1, help="number of threads"
-    )
+    parser.add_argument("--nj", type=at_least_one, default=cpu_cores(), help="number of threads")
     options = vars(parser.parse_args(arguments))
     data_dir, nj = options.pop("data_dir"), options.pop("nj")
     prepare_custom(OwnData(**options), data_dir, nj)

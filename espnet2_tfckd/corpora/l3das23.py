@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from espnet2_tfckd.cli import at_least_one, run_command
+from espnet2_tfckd.cli import at_least_one, cpu_cores, run_command
 from espnet2_tfckd.corpora.inspection import (
     Problem,
     Recording,
@@ -245,9 +244,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--download", choices=("true", "false"), default="false", help="with the kaggle client"
     )
-    parser.add_argument(
-        "--nj", type=at_least_one, default=os.cpu_count() or 1, help="number of threads"
-    )
+    parser.add_argument("--nj", type=at_least_one, default=cpu_cores(), help="number of threads")
     options = vars(parser.parse_args(arguments))
     options["download"] = options["download"] == "true"
     prepare_l3das23(**options)

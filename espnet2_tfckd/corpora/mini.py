@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -18,7 +17,7 @@ from zlib import crc32
 import numpy as np
 from tqdm import tqdm
 
-from espnet2_tfckd.cli import at_least_one, run_command
+from espnet2_tfckd.cli import at_least_one, cpu_cores, run_command
 from espnet2_tfckd.corpora import mini_sources as tables
 from espnet2_tfckd.corpora.mini_pools import (
     SPLITS,
@@ -228,9 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for split, default in zip(SPLITS, (400, 40, 60), strict=True):
         parser.add_argument(f"--{split}_utts", type=int, default=default, metavar="N")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument(
-        "--nj", type=at_least_one, default=os.cpu_count() or 1, help="number of threads"
-    )
+    parser.add_argument("--nj", type=at_least_one, default=cpu_cores(), help="number of threads")
     parser.add_argument("--source_dir", help="folder or mirror with the .deb and .whl files")
     parser.add_argument("--speech_dir", help="own speech: <split>/<speaker>/*.wav|flac|ogg")
     parser.add_argument("--noise_dir", help="own noise: <split>/*.wav|flac|ogg")

@@ -8,13 +8,12 @@ References:
 from __future__ import annotations
 
 import argparse
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from espnet2_tfckd.cli import at_least_one, run_command
+from espnet2_tfckd.cli import at_least_one, cpu_cores, run_command
 from espnet2_tfckd.corpora.download import RemoteZip, fetch_zips, unpack_flat
 from espnet2_tfckd.corpora.inspection import (
     CLIPPED,
@@ -271,9 +270,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--download", help="fetch the zips that are missing", **switch)
     parser.add_argument("--source_url", default=SOURCE_URL, help="address of the zips' folder")
     parser.add_argument("--allow_incomplete", help="use what there is", **switch)
-    parser.add_argument(
-        "--nj", type=at_least_one, default=os.cpu_count() or 1, help="number of threads"
-    )
+    parser.add_argument("--nj", type=at_least_one, default=cpu_cores(), help="number of threads")
     options = vars(parser.parse_args(arguments))
     for name in ("download", "allow_incomplete"):
         options[name] = options[name] == "true"

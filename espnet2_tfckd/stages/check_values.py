@@ -6,12 +6,11 @@ A wrong split, pairing, sampling rate or resampler shows here, before a training
 from __future__ import annotations
 
 import argparse
-import os
 import statistics
 from pathlib import Path
 from typing import NamedTuple
 
-from espnet2_tfckd.cli import run_command
+from espnet2_tfckd.cli import cpu_cores, run_command
 from espnet2_tfckd.datadir import read_data_dir
 from espnet2_tfckd.scoring.metrics import HEADINGS, PROTOCOLS
 from espnet2_tfckd.scoring.parallel import System, score_systems
@@ -114,7 +113,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--known", type=parse_known, required=True, help="such as 'pesq_wb=1.97:0.02'"
     )
-    parser.add_argument("--nj", type=int, default=os.cpu_count(), help="number of processes")
+    parser.add_argument("--nj", type=int, default=cpu_cores(), help="number of processes")
     parser.add_argument("--ref_channel", type=int, default=0, help="channel of multichannel audio")
     return parser
 

@@ -212,7 +212,7 @@ def _load_and_run(
     import torch
     from tqdm import tqdm
 
-    torch.set_num_threads(1)  # until the workers are forked
+    torch.set_num_threads(1)  # until the workers are started
     separate_speech = load_separate_speech(
         inference.exp_dir, inference.inference_model, ref_channel=inference.ref_channel
     )

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, TypeVar
 
+from espnet2_tfckd.cli import cpu_cores
 from espnet2_tfckd.scoring.workers import end_with_parent
 
 if TYPE_CHECKING:
     from espnet2.bin.enh_inference import SeparateSpeech
 
 Task = TypeVar("Task")
-_inherited: SeparateSpeech | None = None  # the model that forked workers find in their memory
+# Forking after the model is loaded shares its memory and ESPnet's, and is safe as long as torch has
+# run on one thread only, and not on a GPU. It is not on macOS, whose own libraries start threads.
+START_METHOD = "fork" if sys.platform == "linux" else "spawn"
+_model: SeparateSpeech | None = None  # of a worker
 
 
 def list_devices(num_jobs: int, num_gpus: int, num_tasks: int) -> list[str]:
@@ -27,7 +32,7 @@ def list_devices(num_jobs: int, num_gpus: int, num_tasks: int) -> list[str]:
     import torch
 
     if num_gpus == 0:
-        return ["cpu"] * min(num_jobs, num_tasks, len(os.sched_getaffinity(0)))
+        return ["cpu"] * min(num_jobs, num_tasks, cpu_cores())
     if num_gpus > torch.cuda.device_count():
         raise ValueError(f"--ngpu {num_gpus}, but torch finds {torch.cuda.device_count()} GPUs")
     return [f"cuda:{index}" for index in range(num_gpus)]
@@ -53,8 +58,7 @@ def outcomes(
     Raises:
         RuntimeError: A worker ended unexpectedly.
     """
-    global _inherited
-    cores = len(os.sched_getaffinity(0))
+    cores = cpu_cores()
     threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, cores // len(devices)))
     if len(devices) == 1:
         _occupy(separate_speech, devices[0], threads)
@@ -64,13 +68,12 @@ def outcomes(
             except (ValueError, OSError, RuntimeError) as error:
                 yield error
         return
-    # Forking after the model is loaded shares its memory and ESPnet's, and is safe as long as torch
-    # has run on one thread only, and not on a GPU.
-    fork = multiprocessing.get_context("fork")
-    _inherited, queue = separate_speech, fork.Queue()
+    context = multiprocessing.get_context(START_METHOD)
+    queue = context.Queue()
     for device in devices:
         queue.put(device)
-    pool = ProcessPoolExecutor(len(devices), fork, _start_worker, (threads, queue))
+    setup = (separate_speech, threads, queue)
+    pool = ProcessPoolExecutor(len(devices), context, _start_worker, setup)
     try:
         for future in as_completed([pool.submit(_work, run, task) for task in tasks]):
             try:
@@ -86,9 +89,13 @@ def outcomes(
         pool.shutdown(cancel_futures=True)
 
 
-def _start_worker(threads: int, devices: multiprocessing.Queue) -> None:
+def _start_worker(
+    separate_speech: SeparateSpeech, threads: int, devices: multiprocessing.Queue
+) -> None:
+    global _model
     end_with_parent()
-    _occupy(_inherited, devices.get(), threads)
+    _model = separate_speech
+    _occupy(_model, devices.get(), threads)
 
 
 def _occupy(separate_speech: SeparateSpeech, device: str, threads: int) -> None:
@@ -100,4 +107,4 @@ def _occupy(separate_speech: SeparateSpeech, device: str, threads: int) -> None:
 
 
 def _work(run: Callable[[SeparateSpeech, Task], None], task: Task) -> None:
-    run(_inherited, task)
+    run(_model, task)

@@ -9,13 +9,12 @@ those whose inputs have changed.
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-from espnet2_tfckd.cli import run_command
+from espnet2_tfckd.cli import cpu_cores, run_command
 from espnet2_tfckd.inference import model_files
 from espnet2_tfckd.stages.experiment_jobs import MODEL
 from espnet2_tfckd.stages.experiment_plan import Plan
@@ -113,9 +112,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--arms", default="", help="only these arms, separated by spaces")
     parser.add_argument("--seeds", default="", help="only these seeds, separated by spaces")
     parser.add_argument("--time_limit", type=float, help="minutes after which no job is started")
-    parser.add_argument(
-        "--nj", type=int, default=len(os.sched_getaffinity(0)), help="jobs at a time"
-    )
+    parser.add_argument("--nj", type=int, default=cpu_cores(), help="jobs at a time")
     parser.add_argument("--keep_audio", action="store_true", help="keep enhanced audio")
     return parser
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 import re
 import subprocess
@@ -12,7 +11,7 @@ from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from espnet2_tfckd.cli import atomic_write, read_json, run_command
+from espnet2_tfckd.cli import atomic_write, cpu_cores, read_json, run_command
 from espnet2_tfckd.data.freshness import digest_of
 from espnet2_tfckd.datadir import read_data_dir
 from espnet2_tfckd.scoring.metrics import PROTOCOLS
@@ -219,7 +218,7 @@ def systems_parser(name: str, description: str) -> argparse.ArgumentParser:
         help="estimates of a system; repeat for further rows, the noisy mixture first",
     )
     parser.add_argument("--results", default="exp", help="directory of RESULTS.md and results.json")
-    parser.add_argument("--nj", type=int, default=os.cpu_count(), help="number of processes")
+    parser.add_argument("--nj", type=int, default=cpu_cores(), help="number of processes")
     parser.add_argument("--ref_channel", type=int, default=0, help="channel of multichannel audio")
     return parser
 

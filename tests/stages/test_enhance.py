@@ -14,6 +14,7 @@ import torch
 from espnet2_tfckd.datadir import read_data_dir, read_scp, write_data_dir
 from espnet2_tfckd.deploy.signals import separated
 from espnet2_tfckd.inference import load_separate_speech
+from espnet2_tfckd.stages import enhance_workers
 from espnet2_tfckd.stages.enhance import Inference, enhance
 
 CHECKPOINT = "valid.loss.best.pth"
@@ -139,7 +140,7 @@ def test_costs_are_measured_once_and_again_for_another_model(
     profile = tiny_model / "profile.json"
     enhance(inference, data_dir, output_dir, num_jobs=1)
     first = profile.stat().st_mtime_ns
-    Path("unrelated").touch()
+    (tiny_model / "unrelated").touch()
     enhance(inference, data_dir, output_dir, num_jobs=1)
     assert profile.stat().st_mtime_ns == first
     change_weights(tiny_model, lambda weights: {k: v * 0.5 for k, v in weights.items()})
@@ -165,6 +166,21 @@ def test_command_with_two_jobs_writes_the_same(inference, data_dir, output_dir, 
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == f"Enhanced audio: {tmp_path / 'two' / 'spk1.scp'}"
     for utt, path in read_scp(tmp_path / "two" / "spk1.scp").items():
+        np.testing.assert_allclose(
+            soundfile.read(path)[0], soundfile.read(read_scp(scp)[utt])[0], atol=1e-6
+        )
+
+
+def test_workers_that_are_not_forked_write_the_same(
+    inference, tiny_model, data_dir, output_dir, monkeypatch
+):
+    """As on macOS, where forking is not safe and no process tells which cores it may use."""
+    scp = enhance(inference, data_dir, output_dir, num_jobs=1)
+    monkeypatch.setattr(enhance_workers, "START_METHOD", "spawn")
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    spawned = enhance(inference, data_dir, tiny_model / "enhanced_two", num_jobs=2)
+    for utt, path in read_scp(spawned).items():
         np.testing.assert_allclose(
             soundfile.read(path)[0], soundfile.read(read_scp(scp)[utt])[0], atol=1e-6
         )
