@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -247,7 +249,8 @@ def load_enhancer(
         return OnnxEnhancer(folder, streaming, int8)
     if int8:
         raise ValueError(f"{model} is no ONNX export: only those have int8 networks")
-    return TorchEnhancer(folder, CHECKPOINT, device, streaming)
+    with redirect_stdout(sys.stderr):  # what ESPnet prints while it is imported is no output
+        return TorchEnhancer(folder, CHECKPOINT, device, streaming)
 
 
 def require_espnet(model: str) -> None:
@@ -258,9 +261,9 @@ def require_espnet(model: str) -> None:
     """
     if missing := [name for name in ("torch", "espnet2") if find_spec(name) is None]:
         raise RuntimeError(
-            f"{model} is an ESPnet model and needs {' and '.join(missing)}, which is not "
-            "installed: run pip install espnet2_tfckd, or use its ONNX export, which needs neither "
-            "torch nor ESPnet"
+            f"{model} is an ESPnet model, for which {' and '.join(missing)} must be installed: run "
+            "pip install espnet2_tfckd, or use the model's ONNX export, which needs neither torch "
+            "nor ESPnet"
         )
 
 
@@ -294,4 +297,5 @@ def model_folder(model: str) -> Path:
 
     identity = str(folder.resolve()) if is_zip else model
     name = f"{folder.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
-    return fetch_model(model, CACHE / name, CHECKPOINT)
+    with redirect_stdout(sys.stderr):  # as in load_enhancer
+        return fetch_model(model, CACHE / name, CHECKPOINT)

@@ -120,12 +120,16 @@ def test_the_level_is_kept(causal_onnx):
     assert 5 < np.abs(loud).max() / np.abs(quiet).max() < 500
 
 
-def test_standard_input_goes_to_standard_output(causal_onnx):
+@pytest.mark.parametrize("form", ["onnx", "espnet"])
+def test_standard_input_goes_to_standard_output(form, causal_onnx, causal_exp):
+    """And nothing else, whatever ESPnet prints."""
+    model = causal_onnx if form == "onnx" else causal_exp
     wav = io.BytesIO()
     soundfile.write(wav, noise(5000), 16000, "FLOAT", format="wav")
     call = [sys.executable, "-m", "espnet2_tfckd", "enhance", "-", "-o", "-", "--model"]
-    done = subprocess.run([*call, str(causal_onnx)], input=wav.getvalue(), capture_output=True)
+    done = subprocess.run([*call, str(model)], input=wav.getvalue(), capture_output=True)
     assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(b"RIFF")
     estimate, rate = soundfile.read(io.BytesIO(done.stdout), dtype="float32")
     assert rate == 16000 and len(estimate) == 5000
 
