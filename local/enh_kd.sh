@@ -6,7 +6,7 @@ set -euo pipefail
 
 driver=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 . "$driver/parse_options.sh"
-cores=$(nproc)
+cores=$(count_cores)
 
 . "$driver/options.sh"
 
@@ -53,7 +53,6 @@ eval "enh_args=\"${corpus_enh_args:-}\$enh_args\""
 train_set_used=$train_set${speed_perturb_factors:+_sp}
 remix="--preprocessor enh --noise_scp $(printf %q "$data_feats/$train_set_used/noise.scp")"
 [ -z "$remix_snr" ] || enh_args="$remix --noise_db_range=${remix_snr/ /_} $enh_args"
-channel_options=(${ref_channel:+--ref_channel "$ref_channel"})
 model_dirs=("$teacher_dir")
 [ "$train_baseline" = false ] || model_dirs+=("$expdir/enh_$student")
 model_dirs+=("$expdir/enh_$distilled")
@@ -64,6 +63,7 @@ if [ -n "$download_model" ]; then
 fi
 
 # --- running stages
+absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac }
 stages_run=0
 current=
 log=
@@ -71,7 +71,7 @@ finish() {
     local status=$? what="failed (status $?)" remedy="Fix what is named above, then go on"
     [ $status -lt 128 ] || what="was interrupted" remedy="Go on"
     [ $status -eq 0 ] || [ -z "$current" ] || printf '%s\n' "" \
-        "Stage $current $what; its log: $(realpath "$log")" \
+        "Stage $current $what; its log: $(absolute "$log")" \
         "$remedy with the same command and --stage ${current%% *}" >&2
 }
 trap finish EXIT
@@ -117,7 +117,8 @@ perturb_speed() {
 }
 
 format() {
-    local name options=(--fs "$fs" --audio_format "$audio_format" --nj "$nj" "${channel_options[@]}")
+    local name options=(--fs "$fs" --audio_format "$audio_format" --nj "$nj"
+        ${ref_channel:+--ref_channel "$ref_channel"})
     for name in $train_set_used $valid_set; do
         stage_module format "${options[@]}" --repeat_until "$repeat_until" \
             "$datadir/$name" "$data_feats/org/$name"
@@ -141,7 +142,8 @@ filter() {
 check_test_set() {
     local name=${test_sets%% *}
     stage_module check_values --data_dir "$data_feats/$name" --dataset "$name" \
-        --results "$expdir" --known "$check_values" --nj "$nj" "${channel_options[@]}"
+        --results "$expdir" --known "$check_values" --nj "$nj" \
+        ${ref_channel:+--ref_channel "$ref_channel"}
 }
 
 data_options=(--train_dir "$data_feats/$train_set_used" --valid_dir "$data_feats/$valid_set"
@@ -188,10 +190,10 @@ train_students() {
         use_cores 2
         trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
         train_undistilled &
+        local status=0 undistilled=$!
         train_distilled &
-        local status=0
-        wait -n || status=$?
-        wait -n || status=$?
+        wait $! || status=$?
+        wait $undistilled || status=$?
         return $status
     fi
 }
@@ -204,7 +206,7 @@ enhance() {
             stage_module enhance --exp_dir "$model_dir" --inference_model "$inference_model" \
                 --data_dir "$data_feats/$name" --output_dir "$model_dir/enhanced_$name" \
                 --nj "$inference_nj" --ngpu "$ngpu" --fs "${fs/%k/000}" \
-                "${channel_options[@]}"
+                ${ref_channel:+--ref_channel "$ref_channel"}
         done
     done
 }
@@ -218,19 +220,19 @@ score_test_sets() {
             systems+=(--system "$(system_of "$model_dir")=$model_dir/enhanced_$name/spk1.scp")
         done
         stage_module "$1" --data_dir "$data_feats/$name" --dataset "$name" "${systems[@]}" \
-            --results "$expdir" --nj "$nj" "${channel_options[@]}" "${@:2}"
+            --results "$expdir" --nj "$nj" ${ref_channel:+--ref_channel "$ref_channel"} "${@:2}"
     done
 }
 
 report() {
-    local name model_dir options=()
+    local name model_dir options=(--results "$expdir")
     for name in $test_sets; do
         options+=(--test_set "$name=$data_feats/$name")
     done
     for model_dir in "${model_dirs[@]}"; do
         options+=(--model "$(system_of "$model_dir")=$model_dir")
     done
-    stage_module report "${options[@]}" --results "$expdir" "${channel_options[@]}"
+    stage_module report "${options[@]}" ${ref_channel:+--ref_channel "$ref_channel"}
 }
 
 score() {
@@ -252,13 +254,13 @@ pack() {
 }
 
 publish() {
-    local test_set=${test_sets%% *} upload=()
-    [ "$publish" = false ] || upload=(--upload)
+    local test_set=${test_sets%% *} upload=
+    [ "$publish" = false ] || upload=--upload
     stage_module publish --repo_id "$hf_repo" --exp_dir "$distilled_dir" --packed "$packed" \
         --results "$expdir/results.json" --license "$model_license" --teacher "$teacher" \
         --corpus "$(basename "$(dirname "$PWD")")" --corpus_license "$corpus_license" \
         --data_dir "$data_feats/$test_set" --enhanced_dir "$distilled_dir/enhanced_$test_set" \
-        "${upload[@]}"
+        $upload
 }
 
 export_onnx() {
@@ -266,7 +268,7 @@ export_onnx() {
     [ "$onnx_int8" = false ] || quantise=(--quantise --data_dir "$data_feats/${test_sets%% *}")
     if grep -q '^separator: dpdcrn' "$distilled_dir/config.yaml"; then
         stage_module export --exp_dir "$distilled_dir" --inference_model "$inference_model" \
-            ${model_license:+--license "$model_license"} "${quantise[@]}"
+            ${model_license:+--license "$model_license"} ${quantise[@]+"${quantise[@]}"}
     else
         echo "not exported: only DPDCRN can be"
     fi

@@ -61,7 +61,7 @@ publish=false           upload in stage 13"
 
 # check_options: refuse values that do not go together.
 check_options() {
-    local last
+    local last two_numbers='^(-?[0-9.]+ -?[0-9.]+)?$'
     last=$(sed -n 's/^ *\([0-9]*\)  .*/\1/p' <<<"$stages" | tail -n 1)
     [ "$stage" -ge 1 ] && [ "$stage" -le "$last" ] ||
         option_error "--stage $stage: there are stages 1 to $last"
@@ -69,7 +69,7 @@ check_options() {
     [ "$nj" -ge 1 ] && [ "$inference_nj" -ge 1 ] || option_error "--nj and --inference_nj start at 1"
     [ -z "$teacher_exp" ] || [ -z "$teacher_model_tag" ] ||
         option_error "--teacher_exp and --teacher_model_tag exclude each other"
-    [[ $remix_snr =~ ^(-?[0-9.]+ -?[0-9.]+)?$ ]] ||
+    [[ $remix_snr =~ $two_numbers ]] ||
         option_error "--remix_snr takes two numbers, as in '-5 15', not '$remix_snr'"
     [ -z "$remix_snr" ] || [ -z "${rir_dir:-}" ] ||
         option_error "--remix_snr is for mixtures that are speech plus noise, not for --rir_dir"

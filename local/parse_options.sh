@@ -1,8 +1,11 @@
-# Option parsing of the shell scripts; source it.
+# Option parsing of the shell scripts; source it. Like all of them, for bash from 3.2 on (macOS).
 #
 # A table describes the options, a line each: "name=default   help text". It is at once the list of
 # what is allowed, the defaults and the help. Defaults hold no blanks. An option whose default is a
 # number, true or false takes nothing else.
+
+# count_cores: the cores that this process may use; all there are where nproc is missing (macOS).
+count_cores() { nproc 2>/dev/null || getconf _NPROCESSORS_ONLN; }
 
 # declare_options TABLE: set every option's variable to its default.
 declare_options() {

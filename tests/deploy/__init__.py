@@ -1,1 +1,1 @@
-"""Tests of what takes a student out of training. A package, so that its conftest has a name of its own."""
+"""Tests of deployment; a package, so that its conftest has a name of its own."""

@@ -101,6 +101,6 @@ def test_without_torch_espnet_models_are_refused_with_what_to_install(
         command.main()
     (line,) = (x for x in capsys.readouterr().err.splitlines() if x.startswith("error: "))
     assert end.value.code == 1
-    assert line.startswith(f"error: {model} is an ESPnet model, for which torch and espnet2 must be")
+    assert f"error: {model} is an ESPnet model, for which torch and espnet2 must be" in line
     assert "run pip install espnet2_tfckd, or use the model's ONNX export" in line
     assert not Path(tmp_path / "out.wav").exists()

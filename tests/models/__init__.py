@@ -1,1 +1,1 @@
-"""Tests of trained models, and of what opens them. A package, so that its conftest has a name of its own."""
+"""Tests of trained models; a package, so that its conftest has a name of its own."""

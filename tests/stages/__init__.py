@@ -1,1 +1,1 @@
-"""Tests of the stages. A package, so that its conftest has a name of its own."""
+"""Tests of the stages; a package, so that its conftest has a name of its own."""

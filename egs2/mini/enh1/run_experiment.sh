@@ -9,7 +9,7 @@ config=conf/experiment.yaml  the experiment; jobs go to exp/<its name>
 arms=           only these of its arms: 'none i2srf_tfckd' (default: all)
 seeds=          only these seeds: '1 2' (default: all)
 time_limit=     minutes after which no job is started any more; the same command goes on
-nj=$(nproc)            jobs at a time, one thread each
+nj=$(count_cores)            jobs at a time, one thread each
 teacher_exp=    experiment directory of a trained teacher (default: train one)
 take_over=false go on from the runs that are in <results>, with the teacher that lies there
 keep_audio=false  keep the enhanced audio of every run
@@ -29,7 +29,7 @@ expdir=exp/$(basename "${config%.yaml}")
 eval "recipe_opts=($recipe_opts)"
 ./run.sh --stop_stage 5 --datadir data/experiment --dumpdir dump/experiment \
     --expdir "$expdir" --train_utts 1100 --valid_utts 70 --test_utts 240 --remix_snr "-5 15" \
-    "${recipe_opts[@]}"
+    ${recipe_opts[@]+"${recipe_opts[@]}"}
 
 . ../../../local/path.sh
 flags=(--config "$config" --expdir "$expdir" --results "$results")
