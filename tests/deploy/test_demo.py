@@ -29,6 +29,9 @@ class Halving(Enhancer):
         for block in blocks:
             yield block[:, 0] / 2
 
+    def use_threads(self, number):
+        pass
+
     def new_step(self):
         return lambda spectrum: spectrum[:, 0] / 2
 
