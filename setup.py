@@ -1,4 +1,4 @@
-"""Installs espnet2_tfckd: pip install -c constraints.txt ."""
+"""Installs espnet2_tfckd: pip install -c local/constraints/3.12.txt ."""
 
 import re
 from pathlib import Path
@@ -42,10 +42,10 @@ else:
 # What we import, and what ESPnet's enhancement task imports but ESPnet does not declare.
 requirements = [
     "av",
-    "ci_sdr",
     "editdistance",
     "einops",
-    "espnet==202511",
+    'espnet==202511; python_version < "3.12"',
+    'espnet==202611; python_version >= "3.12"',
     "espnet_model_zoo",
     "fast_bss_eval",
     "filelock",
@@ -54,7 +54,8 @@ requirements = [
     "kaldiio",
     "matplotlib",
     "mir_eval",
-    "numpy>=2,<2.4",  # 2.4 breaks ESPnet's chunk iterator
+    'numpy>=2,<2.4; python_version < "3.12"',  # 2.4 breaks the chunk iterator of ESPnet 202511
+    'numpy>=2; python_version >= "3.12"',
     "onnx",
     "onnxruntime",
     "pesq",
@@ -66,11 +67,12 @@ requirements = [
     "soxr",
     "speechmos",
     "tensorboard",
-    "torch",
-    "torchaudio",
+    "torch>=2.11,<2.15",
+    "torchaudio>=2.11,<2.12",
     "tqdm",
 ]
 asr = ["transformers"]
+ci_sdr = ["ci_sdr"]
 demo = ["gradio"]
 test = ["pocketsphinx", "pyroomacoustics", "pytest", "selenium"]
 
@@ -96,10 +98,16 @@ setup(
     ],
     **licence,
     license_files=["LICENSE"],
-    python_requires=">=3.11",
+    python_requires=">=3.11,<3.14",
     packages=find_packages(include=["espnet2_tfckd", "espnet2_tfckd.*"]),
     package_data={"espnet2_tfckd": ["scoring/report_template/*"]},
     install_requires=requirements,
     entry_points={"console_scripts": ["espnet2-tfckd = espnet2_tfckd.deploy.command:main"]},
-    extras_require={"asr": asr, "demo": demo, "test": test, "dev": [*test, "ruff"]},
+    extras_require={
+        "asr": asr,
+        "ci_sdr": ci_sdr,
+        "demo": demo,
+        "test": test,
+        "dev": [*ci_sdr, *test, "ruff"],
+    },
 )

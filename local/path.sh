@@ -1,23 +1,23 @@
 # Finds the Python to use; source it. The active environment goes first, then .venv.
 # Sets TFCKD_PYTHON_OK to true or false, and puts the package, and .venv if needed, on the paths.
 
-# A module of each distribution that setup.py requires. torch is imported, since a broken
-# installation of it is the likeliest fault.
+# Is everything installed that the metadata of the package asks for, in versions that fit? torch is
+# imported, since a broken installation of it is the likeliest fault.
 tfckd_python_works() {
     python - 2>/dev/null <<'PYTHON'
+from importlib.metadata import requires, version
 import torch, espnet2, espnet2_tfckd
-from importlib.util import find_spec
-names = """PIL av ci_sdr editdistance einops espnet_model_zoo fast_bss_eval huggingface_hub jinja2
-kaldiio matplotlib mir_eval onnx onnxruntime pesq pystoi scipy soundfile soxr speechmos tensorboard
-torchaudio tqdm yaml"""
-raise SystemExit(not all(map(find_spec, names.split())))
+from packaging.requirements import Requirement
+for needed in map(Requirement, requires("espnet2_tfckd")):
+    if needed.marker is None or needed.marker.evaluate({"extra": ""}):
+        assert needed.specifier.contains(version(needed.name), prereleases=True), needed
 PYTHON
 }
 
 if [ "${TFCKD_PYTHON_OK:-}" != true ]; then
     tfckd_root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
     tfckd_stamp=$tfckd_root/.venv/complete # what .venv was made from; written last
-    tfckd_requirements=$(cat "$tfckd_root/setup.py" "$tfckd_root/constraints.txt" | cksum)
+    tfckd_requirements=$(cat "$tfckd_root/setup.py" "$tfckd_root"/local/constraints/*.txt | cksum)
     export PYTHONPATH=$tfckd_root${PYTHONPATH:+:$PYTHONPATH}
     # without a locale Python would take files and output for ASCII
     export PYTHONUTF8=1 TFCKD_PYTHON_OK=true

@@ -47,7 +47,7 @@ CONFIGS = [
 def copy_repository(root, *corpora):
     """Lay out below a folder what the front door needs for the recipes of some corpora."""
     shutil.copytree(ROOT / "local", root / "local")
-    for name in ("run.sh", "setup.py", "constraints.txt"):
+    for name in ("run.sh", "setup.py", "README.md"):
         shutil.copy(ROOT / name, root / name)
     (root / "espnet2_tfckd").symlink_to(ROOT / "espnet2_tfckd")
     for corpus in corpora:

@@ -193,5 +193,5 @@ def check_gradio() -> None:
     if find_spec("gradio") is None:
         raise RuntimeError(
             "the demo needs gradio, which is not installed: run "
-            "pip install -c constraints.txt '.[demo]' in the repository, or pip install gradio"
+            "pip install gradio"
         )
