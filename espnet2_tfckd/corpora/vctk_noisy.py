@@ -29,14 +29,43 @@ from espnet2_tfckd.data.audio import audio_files, wav_files
 from espnet2_tfckd.data.freshness import RECORD, write_record
 from espnet2_tfckd.datadir import DataDir, write_data_dir
 
-SOURCE_URL = "https://datashare.ed.ac.uk/bitstream/handle/10283/2791"
+#: Where DataShare has the item's files: by identifier since its move, by name before.
+ADDRESSES = (
+    "https://datashare.ed.ac.uk/server/api/core/bitstreams/{uuid}/content",
+    "https://datashare.ed.ac.uk/bitstream/handle/10283/2791/{name}",
+)
+
+
+def _zip(name: str, size: int, md5: str, uuid: str) -> RemoteZip:
+    return RemoteZip(name, size, md5, tuple(url.format(name=name, uuid=uuid) for url in ADDRESSES))
+
 
 #: Checksums as DataShare states them for the item's files; sizes of the test set's are rounded.
 ZIPS = (
-    RemoteZip("clean_testset_wav.zip", 154_327_000, "34eb1c0ba7ef667e9b966866c542fc16"),
-    RemoteZip("noisy_testset_wav.zip", 170_583_000, "fb1b86caa31e8ba5b506c0c64da9aab5"),
-    RemoteZip("clean_trainset_28spk_wav.zip", 2_486_057_279, "d2d5a45ec32f8fcbf201bde0447e20ba"),
-    RemoteZip("noisy_trainset_28spk_wav.zip", 2_830_205_201, "1fca9e8bafb8cd069f6653c6d92f9e9c"),
+    _zip(
+        "clean_testset_wav.zip",
+        154_327_000,
+        "34eb1c0ba7ef667e9b966866c542fc16",
+        "dec213d3-bf57-4777-9663-c24bdce92d5e",
+    ),
+    _zip(
+        "noisy_testset_wav.zip",
+        170_583_000,
+        "fb1b86caa31e8ba5b506c0c64da9aab5",
+        "13c1bfbf-14a6-41db-9b41-8f7310f01ad5",
+    ),
+    _zip(
+        "clean_trainset_28spk_wav.zip",
+        2_486_057_279,
+        "d2d5a45ec32f8fcbf201bde0447e20ba",
+        "245452b6-6235-44b6-a6f9-e7eb19797769",
+    ),
+    _zip(
+        "noisy_trainset_28spk_wav.zip",
+        2_830_205_201,
+        "1fca9e8bafb8cd069f6653c6d92f9e9c",
+        "ecb5a102-bb00-46d3-8af5-40c79823b837",
+    ),
 )
 
 RATE = 48000
@@ -82,7 +111,7 @@ def prepare_vctk_noisy(
     *,
     split: str = "espnet",
     download: bool = False,
-    source_url: str = SOURCE_URL,
+    source_url: str | None = None,
     allow_incomplete: bool = False,
     nj: int = 1,
 ) -> None:
@@ -101,7 +130,7 @@ def prepare_vctk_noisy(
             all 28 and validates on the test set, as published code without held-out speakers does
             (MP-SENet's, for example): checkpoints are then chosen on test data.
         download: Fetch the zips that are missing to ``corpus_dir`` (5.6 GB, 7 GB unpacked).
-        source_url: Address of the folder with the zips.
+        source_url: Address of a folder with the zips, to be used instead of DataShare.
         allow_incomplete: Use what there is in spite of deviations; broken or unpaired files are
             left out.
         nj: Number of threads.
@@ -115,7 +144,7 @@ def prepare_vctk_noisy(
     corpus_dir, data_dir = _outermost(Path(corpus_dir)), Path(data_dir)
     if download:
         missing = [z for z in ZIPS if _folder(corpus_dir, Path(z.name).stem, ".wav") is None]
-        fetch_zips(missing, source_url, corpus_dir)
+        fetch_zips(missing, corpus_dir, source_url)
     folders = _wav_folders(corpus_dir)
     options = {"split": split, "allow_incomplete": allow_incomplete}
     files = [path for folder in folders.values() for path in wav_files(folder.resolve())]
@@ -269,7 +298,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data_dir", default="data", help="data directories go here")
     parser.add_argument("--split", choices=SPLITS, default="espnet")
     parser.add_argument("--download", help="fetch the zips that are missing", **switch)
-    parser.add_argument("--source_url", default=SOURCE_URL, help="address of the zips' folder")
+    parser.add_argument("--source_url", help="address of a folder with the zips, for DataShare's")
     parser.add_argument("--allow_incomplete", help="use what there is", **switch)
     parser.add_argument(
         "--nj", type=at_least_one, default=os.cpu_count() or 1, help="number of threads"
