@@ -17,6 +17,8 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from espnet2_tfckd.data.locking import only_one
+
 ATTEMPTS = 5  # at each address
 BLOCK = 1 << 20
 OVERLAP = 1 << 16  # bytes that are fetched twice, to see that an address goes on with the same file
@@ -58,16 +60,19 @@ def fetch_zips(
 
     Raises:
         OSError: There is too little space on the disk for all of them.
-        RuntimeError: No address gave the right file; says what each of them gave.
+        RuntimeError: No address gave the right file; says what each of them gave. Or another
+            process is working on ``folder``.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    missing = [wanted for wanted in zips if not (folder / wanted.name).exists()]
-    begun = sum(p.stat().st_size for w in missing if (p := _part(folder / w.name)).exists())
-    require_space(folder, sum(wanted.bytes for wanted in missing) - begun)
-    for wanted in missing:
-        own = source_url and (f"{source_url.rstrip('/')}/{wanted.name}",)
-        _fetch(wanted._replace(urls=own or wanted.urls), folder / wanted.name)
+    if all((folder / wanted.name).exists() for wanted in zips):
+        return
+    with only_one(folder):
+        missing = [wanted for wanted in zips if not (folder / wanted.name).exists()]
+        begun = sum(_size(_part(folder / wanted.name)) for wanted in missing)
+        require_space(folder, sum(wanted.bytes for wanted in missing) - begun)
+        for wanted in missing:
+            own = source_url and (f"{source_url.rstrip('/')}/{wanted.name}",)
+            _fetch(wanted._replace(urls=own or wanted.urls), folder / wanted.name)
 
 
 def require_space(folder: Path, needed: int) -> None:
@@ -90,23 +95,29 @@ def unpack_flat(archive: Path, folder: Path, suffix: str) -> None:
     ``folder`` appears once it is complete; what an interrupted run left is done again.
 
     Raises:
+        RuntimeError: Another process is working where ``folder`` lies.
         OSError: There is too little space on the disk, or ``folder`` cannot be written.
         ValueError: The zip is damaged.
     """
     partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    with only_one(folder.parent):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        _unpack(archive, partial, suffix)
+        partial.rename(folder)
+
+
+def _unpack(archive: Path, folder: Path, suffix: str) -> None:
     try:
         with zipfile.ZipFile(archive) as content:
             entries = [entry for entry in content.infolist() if _is_kind(entry.filename, suffix)]
-            require_space(partial, sum(entry.file_size for entry in entries))
+            require_space(folder, sum(entry.file_size for entry in entries))
             for entry in tqdm(entries, f"unpacking {archive.name}", unit="file"):
-                target = partial / PurePosixPath(entry.filename).name
+                target = folder / PurePosixPath(entry.filename).name
                 with content.open(entry) as source, open(target, "wb") as output:
                     shutil.copyfileobj(source, output)  # reading to the end checks the CRC
     except (zipfile.BadZipFile, EOFError) as error:
         raise ValueError(f"{archive} is damaged ({error}): delete it and fetch it again") from error
-    partial.rename(folder)
 
 
 def _is_kind(name: str, suffix: str) -> bool:

@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 from espnet2_tfckd.data.freshness import RECORD, write_record
+from espnet2_tfckd.data.locking import only_one
 from espnet2_tfckd.datadir import DataDir, read_data_dir, write_data_dir
 from espnet2_tfckd.stages.train import train
-from espnet2_tfckd.training.process import data_arguments, only_one, run_logged
+from espnet2_tfckd.training.process import data_arguments, run_logged
 from espnet2_tfckd.training.settings import Training
 from espnet2_tfckd.training.statistics import audio_made_of, read_shapes
 
