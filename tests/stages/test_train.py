@@ -113,6 +113,19 @@ class TestTraining:
                 train(replace(distilled, fs=fs))
         assert not trainer
 
+    @pytest.mark.parametrize(
+        ("iterator", "size", "ngpu", "expected"),
+        [("sequence", 1, 3, True), ("sequence", 1, 1, False), ("sequence", 4, 3, False)]
+        + [("chunk", 1, 3, False)],
+    )
+    def test_every_gpu_has_an_utterance_of_a_batch_to_validate_on(
+        self, training, trainer, iterator, size, ngpu, expected
+    ):
+        options = {"valid_iterator_type": iterator, "valid_batch_size": size}
+        Path("student.yaml").write_text(yaml.safe_dump({**CHUNKED, **options}))
+        train(replace(training, ngpu=ngpu))
+        assert ("--valid_batch_size 3" in " ".join(trainer[0])) == expected
+
     def test_archives_are_read_as_such(self, training):
         arguments = data_arguments("dump/train", "dump/valid", "flac.ark")
         assert "dump/train/wav.scp,speech_mix,kaldi_ark" in arguments
