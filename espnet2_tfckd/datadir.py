@@ -100,6 +100,8 @@ def read_data_dir(path: str | Path) -> DataDir:
 def write_data_dir(path: str | Path, data: DataDir) -> None:
     """Write a data directory in C-locale order; ``wav.scp``, which marks it complete, comes last.
 
+    One that holds the same already is left alone: somebody may be reading it.
+
     Raises:
         ValueError: If the contents break the contract, or the data directory is there and somebody
             else wrote it; nothing is written then.
@@ -112,8 +114,6 @@ def write_data_dir(path: str | Path, data: DataDir) -> None:
             f"{there[0]} was not written by this recipe (or by an earlier version of it) and would "
             "be overwritten: move it, or write to another directory"
         )
-    path.mkdir(parents=True, exist_ok=True)
-    (path / MARKER).write_text(MARKER_TEXT, encoding="utf-8")
     files = {"spk1.scp": data.reference, "utt2spk": data.speaker}
     files |= {"spk2utt": _spk2utt(data.speaker)}
     contents = {name: _format_table(table) for name, table in files.items()}
@@ -122,6 +122,12 @@ def write_data_dir(path: str | Path, data: DataDir) -> None:
     if data.metadata:
         contents["metadata.csv"] = _format_metadata(data.metadata)
     contents["wav.scp"] = _format_table(data.mixture)
+    if {file: file.read_bytes() for file in there} == {
+        path / name: content.encode() for name, content in contents.items()
+    }:
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    (path / MARKER).write_text(MARKER_TEXT, encoding="utf-8")
     for name in {"wav.scp", "text", "metadata.csv"}:  # leave nothing of an earlier content
         (path / name).unlink(missing_ok=True)
     for name, content in contents.items():

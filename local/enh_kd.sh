@@ -87,7 +87,8 @@ run_stage() {
     stages_run=$((stages_run + 1))
     mkdir -p "$expdir/log"
     printf '\n=== Stage %s: %s\n' "$1" "$4"
-    "$3" 2>&1 | tee "$log"
+    : >"$log"
+    "$3" 2>&1 | tee -a "$log" # appending, so that a second run that is refused leaves no gap in it
     current=
 }
 

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 import torch
 import yaml
+from espnet2.train.distributed_utils import DistributedOption
 
 from espnet2_tfckd.task import EnhancementKDTask, EnhancementTask
 
 ROOT = Path(__file__).parent.parent
 CONFIGURATIONS = sorted([*ROOT.glob("conf/**/*.yaml"), *ROOT.glob("egs2/*/*/conf/**/*.yaml")])
 DISTILLATIONS = [path for path in CONFIGURATIONS if "distiller" in yaml.safe_load(path.open())]
+LARGE = sorted(ROOT.glob("egs2/[!m]*/*/conf/*.yaml"))  # not the mini corpus
 MODELS = [path for path in CONFIGURATIONS if "separator" in yaml.safe_load(path.open())]
 
 
@@ -34,6 +38,27 @@ def test_model_builds_and_enhances(path, tmp_path):
     mixture = torch.randn(1, 8000, channels) if channels > 1 else torch.randn(1, 8000)
     (estimate,), *_ = model.eval().forward_enhance(mixture, torch.tensor([8000]), {})
     assert estimate.shape == (1, 8000)
+
+
+@pytest.mark.parametrize("path", LARGE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_recipes_for_large_corpora_validate_on_whole_utterances(path, tmp_path):
+    lengths = {"a": 50000, "b": 90001, "c": 41234}
+    arguments = ["--config", str(path), "--output_dir", str(tmp_path), "--num_workers", "0"]
+    for name in ("speech_mix", "speech_ref1"):
+        for utterance, length in lengths.items():
+            soundfile.write(tmp_path / f"{utterance}.wav", 0.1 * np.ones(length), 16000)
+        scp, shapes = tmp_path / f"{name}.scp", tmp_path / f"{name}_shape"
+        scp.write_text("".join(f"{u} {tmp_path / u}.wav\n" for u in lengths))
+        shapes.write_text("".join(f"{u} {length}\n" for u, length in lengths.items()))
+        arguments += ["--valid_data_path_and_name_and_type", f"{scp},{name},sound"]
+        arguments += ["--valid_shape_file", str(shapes)]
+    args = EnhancementTask.get_parser().parse_args(arguments)
+    factory = EnhancementTask.build_iter_factory(args, DistributedOption(), mode="valid")
+    batches = {
+        tuple(ids): [batch[name].shape for name in ("speech_mix", "speech_ref1")]
+        for ids, batch in factory.build_iter(1)
+    }
+    assert batches == {(u,): [(1, length)] * 2 for u, length in lengths.items()}
 
 
 @pytest.mark.parametrize("path", DISTILLATIONS, ids=lambda path: str(path.relative_to(ROOT)))
@@ -59,4 +84,4 @@ def test_distillation_builds_and_has_a_loss(path, tmp_path):
 
 
 def test_there_is_something_to_test():
-    assert MODELS and DISTILLATIONS
+    assert MODELS and DISTILLATIONS and len(LARGE) == 5

@@ -50,6 +50,17 @@ def test_subset_carries_every_table(folder):
     assert all(list(table) == ["ann-1"] for table in vars(subset).values())
 
 
+def test_one_that_is_the_same_already_is_not_touched(folder):
+    def state():
+        return {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+    before = state()
+    write_data_dir(folder, two_utterances())
+    assert state() == before
+    write_data_dir(folder, two_utterances().subset(["ann-1"]))
+    assert len(read_data_dir(folder)) == 1
+
+
 def test_rewriting_leaves_no_optional_file_of_before(folder):
     plain = two_utterances()
     plain.text, plain.metadata = {}, {}

@@ -13,10 +13,11 @@ import yaml
 
 from espnet2_tfckd.bin import enh_kd_train
 from espnet2_tfckd.checkpoint import export_student, load_enhancement_model
-from espnet2_tfckd.task import EnhancementKDTask, EnhancementTask
+from espnet2_tfckd.task import EnhancementKDTask, EnhancementTask, distiller_choices
 from espnet2_tfckd.trainer import restore_checkpoint
 
 CHUNK = 4096
+FUSING = ("clskd", "i2srf_tfckd", "reviewkd", "rfpkd")  # whose width is an option
 
 
 def configuration(**changes) -> dict:
@@ -137,6 +138,22 @@ def test_a_scheme_may_put_off_the_enhancement_loss(tmp_path, teacher_files):
     torch.testing.assert_close(second["loss"], second["enh_loss"])
 
 
+@pytest.mark.parametrize("scheme", sorted(distiller_choices.classes))
+def test_a_silent_chunk_in_a_batch_keeps_every_scheme_finite(scheme, tmp_path, teacher_files):
+    conf = {"fusion_channels": 8} if scheme in FUSING else {}
+    model = build(tmp_path / "kd", teacher_files, distiller=scheme, distiller_conf=conf).train()
+    for silent in (["speech_ref1"], ["speech_mix"], ["speech_ref1", "speech_mix"]):
+        signals = batch()
+        for name in silent:
+            signals[name][1] = 0
+        model.zero_grad()
+        loss, stats, _ = model(**signals)
+        loss.backward()
+        assert all(torch.isfinite(value).all() for value in (loss, *stats.values()))
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        assert gradients and all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
 @pytest.mark.parametrize("scheme", ["response", "dfkd", "dispatch"])
 def test_schemes_on_the_output_need_no_features_of_either_network(scheme, tmp_path, teacher_files):
     student = {"separator": "rnn", "separator_conf": {"num_spk": 1, "layer": 1, "unit": 8}}
@@ -198,6 +215,26 @@ def test_training_logs_every_part_of_the_loss(trained):
     expected |= {f"kd_{name}_{stream}" for name in sets for stream in ("time", "frequency")}
     assert expected <= logged
     assert list((trained / "tensorboard" / "train").iterdir())
+
+
+def test_pauses_rule_the_validation_loss_of_chunks_but_not_of_whole_utterances(
+    data, teacher_files, tmp_path
+):
+    for path in tmp_path.glob("speech_ref1*.wav"):
+        signal, rate = soundfile.read(path)
+        signal[CHUNK:] = 0
+        soundfile.write(path, signal, rate)
+    losses = {}
+    for kind in ("chunk", "sequence"):
+        changes = {"valid_iterator_type": kind, "valid_batch_type": "sorted"}
+        changes |= {"valid_batch_size": 1, "chunk_shift_ratio": 1.0}
+        folder = tmp_path / kind
+        enh_kd_train.main(kd_options(folder, teacher_files, **changes) + data)
+        reporter = torch.load(folder / "checkpoint.pth", weights_only=False)["reporter"]
+        losses[kind] = reporter["stats"][1]["valid"]["loss"]
+    # of two chunks an utterance one is silent, which costs about 150 dB
+    assert losses["chunk"] > 60
+    assert abs(losses["sequence"]) < 15
 
 
 def test_calibration_weights_are_drawn_each_epoch(trained):

@@ -17,9 +17,9 @@ from espnet2_tfckd.corpora.custom_pairs import (
     usable_pairs,
 )
 from espnet2_tfckd.corpora.inspection import Problem, report_problems
-from espnet2_tfckd.corpora.record import SETS, to_prepare
+from espnet2_tfckd.corpora.record import SETS, preparing
 from espnet2_tfckd.corpora.splits import SPEAKER_PATTERN, Splitting, check_pattern, name_fault
-from espnet2_tfckd.data.freshness import RECORD, write_record
+from espnet2_tfckd.data.freshness import RECORD
 from espnet2_tfckd.data.paths import refuse_overlap
 from espnet2_tfckd.datadir import TABLES, file_of, write_data_dir
 
@@ -100,6 +100,7 @@ def prepare_custom(own: OwnData, data_dir: str | Path, nj: int = 1) -> None:
         FileNotFoundError: If a folder or list is missing.
         ValueError: If files cannot be used, cannot be divided as asked for, or would be written
             where the sources lie.
+        RuntimeError: If another process is working on ``data_dir``.
     """
     data_dir, material, pairs, unpaired = Path(data_dir), None, {}, []
     if own.speech_dir:
@@ -115,24 +116,23 @@ def prepare_custom(own: OwnData, data_dir: str | Path, nj: int = 1) -> None:
     lists = [Path(path) for path in (own.valid_list, own.test_list) if path]
     texts = [path.read_text(encoding="utf-8", errors="replace") for path in lists if path.is_file()]
     options = {**asdict(own), "snr_range": list(own.snr_range), "lists": texts}
-    made = to_prepare(data_dir, files, options)
-    if made is None:
-        return
-    if material:
-        material, problems = usable_material(material, nj)
-    else:
-        pairs, problems = usable_pairs(pairs, nj)
-    unnamed = _without_unnamed(material.speech if material else pairs, own.speaker_pattern)
-    report = data_dir / "bad_files.txt"
-    report_problems(unpaired + problems + unnamed, report, own.on_bad_file == "skip", REMEDY)
-    if material:
-        sets = mix_sets(material, own.snr_range, own.splitting, data_dir / "audio")
-    else:
-        sets = sets_of_pairs(pairs, own.splitting)
-    for name, data in sets.items():
-        write_data_dir(data_dir / name, data)
-        print(f"{name}: {len(data)} utterances, {len(set(data.speaker.values()))} speakers")
-    write_record(data_dir / RECORD, made)
+    with preparing(data_dir, files, options) as is_due:
+        if not is_due:
+            return
+        if material:
+            material, problems = usable_material(material, nj)
+        else:
+            pairs, problems = usable_pairs(pairs, nj)
+        unnamed = _without_unnamed(material.speech if material else pairs, own.speaker_pattern)
+        report = data_dir / "bad_files.txt"
+        report_problems(unpaired + problems + unnamed, report, own.on_bad_file == "skip", REMEDY)
+        if material:
+            sets = mix_sets(material, own.snr_range, own.splitting, data_dir / "audio")
+        else:
+            sets = sets_of_pairs(pairs, own.splitting)
+        for name, data in sets.items():
+            write_data_dir(data_dir / name, data)
+            print(f"{name}: {len(data)} utterances, {len(set(data.speaker.values()))} speakers")
 
 
 def _refuse_outputs_on_inputs(own: OwnData, data_dir: Path) -> None:

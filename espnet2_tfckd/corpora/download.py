@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -15,41 +17,62 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
-ATTEMPTS = 5
+from espnet2_tfckd.data.locking import only_one
+
+ATTEMPTS = 5  # at each address
 BLOCK = 1 << 20
+OVERLAP = 1 << 16  # bytes that are fetched twice, to see that an address goes on with the same file
 TIMEOUT = 60.0  # seconds without a byte
+ZIP_MAGIC = b"PK\x03\x04"
+TRANSIENT = (408, 429)  # statuses below 500 that another attempt may change
 
 
 class RemoteZip(NamedTuple):
-    """A zip to fetch; ``bytes`` serves the check of free space, ``md5`` decides if it is right."""
+    """A zip to fetch.
+
+    Attributes:
+        name: Its name on disk, which need not be in its addresses.
+        bytes: Its size, for the check of free space; may be rounded.
+        md5: Its checksum, which decides whether what was fetched is right.
+        urls: Addresses to try, the best first.
+    """
 
     name: str
     bytes: int
     md5: str
+    urls: tuple[str, ...]
 
 
-def fetch_zips(zips: Sequence[RemoteZip], source_url: str, folder: str | Path) -> None:
+def fetch_zips(
+    zips: Sequence[RemoteZip], folder: str | Path, source_url: str | None = None
+) -> None:
     """Have every zip in ``folder``; those that are there are left alone.
 
-    A file is fetched as ``<name>.part``, from where an earlier run was interrupted, and gets its
-    name once its checksum is right.
+    A file is fetched as ``<name>.part`` and gets its name once its checksum is right. Where one
+    address, or an earlier run, broke off, the next goes on. An address that answers with another
+    file, or with a page instead, is left for the next one, and adds nothing to what is there.
 
     Args:
         zips: What to fetch.
-        source_url: Address of the folder they are in.
         folder: Where they go.
+        source_url: Address of a folder that holds them all under their names; used instead of
+            their own addresses.
 
     Raises:
         OSError: There is too little space on the disk for all of them.
-        RuntimeError: A download failed repeatedly, or gave another file.
+        RuntimeError: No address gave the right file; says what each of them gave. Or another
+            process is working on ``folder``.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    missing = [wanted for wanted in zips if not (folder / wanted.name).exists()]
-    begun = sum(p.stat().st_size for w in missing if (p := _part(folder / w.name)).exists())
-    require_space(folder, sum(wanted.bytes for wanted in missing) - begun)
-    for wanted in missing:
-        _fetch(wanted, f"{source_url.rstrip('/')}/{wanted.name}", folder / wanted.name)
+    if all((folder / wanted.name).exists() for wanted in zips):
+        return
+    with only_one(folder):
+        missing = [wanted for wanted in zips if not (folder / wanted.name).exists()]
+        begun = sum(_size(_part(folder / wanted.name)) for wanted in missing)
+        require_space(folder, sum(wanted.bytes for wanted in missing) - begun)
+        for wanted in missing:
+            own = source_url and (f"{source_url.rstrip('/')}/{wanted.name}",)
+            _fetch(wanted._replace(urls=own or wanted.urls), folder / wanted.name)
 
 
 def require_space(folder: Path, needed: int) -> None:
@@ -72,23 +95,29 @@ def unpack_flat(archive: Path, folder: Path, suffix: str) -> None:
     ``folder`` appears once it is complete; what an interrupted run left is done again.
 
     Raises:
+        RuntimeError: Another process is working where ``folder`` lies.
         OSError: There is too little space on the disk, or ``folder`` cannot be written.
         ValueError: The zip is damaged.
     """
     partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    with only_one(folder.parent):
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        _unpack(archive, partial, suffix)
+        partial.rename(folder)
+
+
+def _unpack(archive: Path, folder: Path, suffix: str) -> None:
     try:
         with zipfile.ZipFile(archive) as content:
             entries = [entry for entry in content.infolist() if _is_kind(entry.filename, suffix)]
-            require_space(partial, sum(entry.file_size for entry in entries))
+            require_space(folder, sum(entry.file_size for entry in entries))
             for entry in tqdm(entries, f"unpacking {archive.name}", unit="file"):
-                target = partial / PurePosixPath(entry.filename).name
+                target = folder / PurePosixPath(entry.filename).name
                 with content.open(entry) as source, open(target, "wb") as output:
                     shutil.copyfileobj(source, output)  # reading to the end checks the CRC
     except (zipfile.BadZipFile, EOFError) as error:
         raise ValueError(f"{archive} is damaged ({error}): delete it and fetch it again") from error
-    partial.rename(folder)
 
 
 def _is_kind(name: str, suffix: str) -> bool:
@@ -100,55 +129,96 @@ def _part(path: Path) -> Path:
     return path.with_name(path.name + ".part")
 
 
-def _fetch(wanted: RemoteZip, url: str, path: Path) -> None:
-    part = _part(path)
-    for attempt in range(1, ATTEMPTS + 1):
+def _fetch(wanted: RemoteZip, path: Path) -> None:
+    """Try one address after the other until the file is right."""
+    part, answers = _part(path), []
+    is_right = part.exists() and _md5(part) == wanted.md5
+    for url in () if is_right else wanted.urls:
         try:
-            _continue_download(url, part)
+            _fetch_from(url, part, wanted.md5)
+            is_right = True
             break
-        except urllib.error.HTTPError as error:
-            if error.code == 416:  # all of it was there already, or more than that
-                break
-            problem: Exception = error
-        except (OSError, HTTPException) as error:
-            problem = error
-        if attempt == ATTEMPTS:
-            raise RuntimeError(
-                f"{url} cannot be fetched ({ATTEMPTS} attempts): {problem}. Run the same command "
-                f"again to go on, give another --source_url, or put {wanted.name} into "
-                f"{path.parent} yourself"
-            ) from problem
-        time.sleep(2 * attempt)
-    with open(part, "rb") as stream:
-        digest = hashlib.file_digest(stream, "md5").hexdigest()
-    if digest != wanted.md5:
-        size = part.stat().st_size
-        part.unlink()
+        except (OSError, HTTPException, ValueError) as error:
+            answers.append(f"{url}: {error}")
+            print(answers[-1], file=sys.stderr)
+    if not is_right:
+        begun = f" (it goes on from {part}; delete that to begin anew)" if _size(part) else ""
         raise RuntimeError(
-            f"{url} gave {size} bytes with md5 {digest} instead of {wanted.md5}; they were "
-            "deleted. Run the same command again; if that does not help, check --source_url, or "
-            f"put {wanted.name} into {path.parent} yourself"
+            "\n  ".join([f"{wanted.name} cannot be fetched. What its addresses gave:", *answers])
+            + f"\nRun the same command again{begun}, give another --source_url, or put "
+            f"{wanted.name} into {path.parent} yourself"
         )
     part.rename(path)
 
 
+def _fetch_from(url: str, part: Path, md5: str) -> None:
+    """Complete a file from one address; if it becomes a wrong one, what was added is taken away.
+
+    Raises:
+        OSError, HTTPException: The address cannot be read to its end, in several attempts.
+        ValueError: It gives another file.
+    """
+    begun = _size(part)
+    for attempt in range(1, ATTEMPTS + 1):
+        try:
+            _continue_download(url, part)
+            break
+        except (OSError, HTTPException) as error:
+            status = getattr(error, "code", 500)
+            if attempt == ATTEMPTS or (status < 500 and status not in TRANSIENT):
+                raise
+        time.sleep(2 * attempt)
+    if (digest := _md5(part)) != md5:
+        size = _size(part)
+        if begun:
+            os.truncate(part, begun)
+        else:
+            part.unlink()
+        raise ValueError(f"{size} bytes with md5 {digest} instead of {md5}")
+
+
 def _continue_download(url: str, part: Path) -> None:
-    """Append what is missing of a file; a server that cannot send a part of it sends it all."""
-    begun = part.stat().st_size if part.exists() else 0
-    headers = {"User-Agent": "espnet2-tfckd"}
-    if begun:
-        headers["Range"] = f"bytes={begun}-"
+    """Append what is missing of a file; a server that cannot send a part of it sends it all.
+
+    Raises:
+        OSError, HTTPException: The connection failed or broke off.
+        ValueError: It is not a zip, or not the one that was begun.
+    """
+    begun = _size(part)
+    start = max(0, begun - OVERLAP)
+    headers = {"User-Agent": "espnet2-tfckd"} | ({"Range": f"bytes={start}-"} if start else {})
     request = urllib.request.Request(url, headers=headers)
     with urllib.request.urlopen(request, timeout=TIMEOUT) as response:
-        begun = begun if response.status == 206 else 0
-        left = response.headers.get("Content-Length")
-        total = begun + int(left) if left else None
+        start = start if response.status == 206 else 0
+        length = response.headers.get("Content-Length")
+        total = start + int(length) if length else None
+        block = response.read(len(ZIP_MAGIC))
+        if not start and block != ZIP_MAGIC[: len(block)]:
+            kind = response.headers.get_content_type()
+            raise ValueError(f"status {response.status} with {kind}, which is no zip")
+        part.touch()
         with (
-            open(part, "ab" if begun else "wb") as output,
-            tqdm(desc=part.stem, total=total, initial=begun, unit="B", unit_scale=True) as bar,
+            open(part, "r+b") as file,
+            tqdm(desc=part.stem, total=total, initial=start, unit="B", unit_scale=True) as bar,
         ):
-            while block := response.read(BLOCK):
-                output.write(block)
+            file.seek(start)
+            while block:
+                known = file.read(len(block))
+                if known != block[: len(known)]:
+                    raise ValueError(f"another file than that of which {begun} bytes are there")
+                file.write(block[len(known) :])
                 bar.update(len(block))
-    if total and part.stat().st_size < total:
-        raise OSError(f"the connection broke off at {part.stat().st_size} of {total} bytes")
+                block = response.read1(BLOCK)
+    size = _size(part)
+    # Without a length, only the table at a zip's end shows that all of it is there.
+    if size < total if total else not zipfile.is_zipfile(part):
+        raise OSError(f"the connection broke off at {size} of {total or 'unknown'} bytes")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _md5(path: Path) -> str:
+    with open(path, "rb") as stream:
+        return hashlib.file_digest(stream, "md5").hexdigest()

@@ -24,10 +24,9 @@ from espnet2_tfckd.corpora.inspection import (
     report_problems,
 )
 from espnet2_tfckd.corpora.l3das23_files import Utterance, files_of, needed_folders, scan
-from espnet2_tfckd.corpora.record import SETS, to_prepare
+from espnet2_tfckd.corpora.record import SETS, preparing
 from espnet2_tfckd.data.audio import kept_subtype, read_audio, write_audio
 from espnet2_tfckd.data.decoding import open_audio
-from espnet2_tfckd.data.freshness import RECORD, write_record
 from espnet2_tfckd.data.paths import refuse_overlap
 from espnet2_tfckd.datadir import DataDir, write_data_dir
 
@@ -97,7 +96,8 @@ def prepare_l3das23(
 
     Raises:
         FileNotFoundError: If a folder is missing.
-        RuntimeError: If the kaggle client is missing or failed.
+        RuntimeError: If the kaggle client is missing or failed, or another process is working on
+            the same folders.
         ValueError: If files deviate from what is distributed, a set is left empty, or audio would
             be written where the corpus lies.
     """
@@ -106,29 +106,28 @@ def prepare_l3das23(
     refuse_overlap([data_dir / "audio"], [folder for part in folders.values() for folder in part])
     options = {"num_mics": num_mics, "training_set": training_set, "test_length": test_length}
     options["on_bad_file"] = on_bad_file
-    made = to_prepare(data_dir, files_of(folders, num_mics), options)
-    if made is None:
-        return
-    tested, problems = scan(folders.pop("dev"), num_mics)
-    trained, repeated = scan([folder for part in folders.values() for folder in part], num_mics)
-    found = in_threads(_inspect, [*trained, *tested], nj, "checking")
-    report_problems(
-        [*problems, *repeated, *(problem for one in found for problem in one.problems)],
-        data_dir / "deviations.txt",
-        on_bad_file == "skip",
-        "Restore the files, or leave these utterances out: --on_bad_file skip",
-        [problem for one in found for problem in one.noted],
-    )
-    training, test = found[: len(trained)], found[len(trained) :]
-    contents = {
-        "train": [one for one in training if not is_held_out(one.utterance.speaker)],
-        "valid": [one for one in training if is_held_out(one.utterance.speaker)],
-        "test": test,
-    }
-    for name, members in contents.items():
-        uncut = name == "test" and test_length == "uncut"
-        _write_set(data_dir, name, members, UNCUT_SECONDS * RATE if uncut else None, nj)
-    write_record(data_dir / RECORD, made)
+    with preparing(data_dir, files_of(folders, num_mics), options) as is_due:
+        if not is_due:
+            return
+        tested, problems = scan(folders.pop("dev"), num_mics)
+        trained, repeated = scan([folder for part in folders.values() for folder in part], num_mics)
+        found = in_threads(_inspect, [*trained, *tested], nj, "checking")
+        report_problems(
+            [*problems, *repeated, *(problem for one in found for problem in one.problems)],
+            data_dir / "deviations.txt",
+            on_bad_file == "skip",
+            "Restore the files, or leave these utterances out: --on_bad_file skip",
+            [problem for one in found for problem in one.noted],
+        )
+        training, test = found[: len(trained)], found[len(trained) :]
+        contents = {
+            "train": [one for one in training if not is_held_out(one.utterance.speaker)],
+            "valid": [one for one in training if is_held_out(one.utterance.speaker)],
+            "test": test,
+        }
+        for name, members in contents.items():
+            uncut = name == "test" and test_length == "uncut"
+            _write_set(data_dir, name, members, UNCUT_SECONDS * RATE if uncut else None, nj)
 
 
 def is_held_out(speaker: str) -> bool:
@@ -198,7 +197,7 @@ def _write_set(
         utterance = one.utterance
         data.mixture[utterance.name], data.reference[utterance.name] = mixture, reference
         data.speaker[utterance.name] = utterance.speaker
-        if utterance.transcript.is_file():
+        if utterance.transcript:
             words = utterance.transcript.read_text(encoding="utf-8", errors="replace").split()
             data.text[utterance.name] = " ".join(words)
     write_data_dir(data_dir / name, data)

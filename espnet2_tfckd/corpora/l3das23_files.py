@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from espnet2_tfckd.corpora.inspection import Problem
-from espnet2_tfckd.data.audio import wav_files
+from espnet2_tfckd.data.audio import audio_files, wav_files
+from espnet2_tfckd.data.locking import only_one
 
 DATASET = "l3dasteam/l3das23-task1"
 PAGE = f"https://www.kaggle.com/datasets/{DATASET}"
@@ -19,12 +20,15 @@ MICROPHONES = ("A", "B")
 
 
 class Utterance(NamedTuple):
-    """Where the files of an utterance are, or should be; of the mixture one for each microphone."""
+    """Where the files of an utterance are, or should be; of the mixture one for each microphone.
+
+    There may be no transcript.
+    """
 
     name: str
     mixture: tuple[Path, ...]
     reference: Path
-    transcript: Path
+    transcript: Path | None
 
     @property
     def speaker(self) -> str:
@@ -36,11 +40,12 @@ def find_folders(corpus_dir: Path) -> dict[str, list[Path]]:
     """The folders that hold ``data`` and ``labels``, by the part of the corpus they belong to.
 
     The part is told by the innermost folder whose name tells one: ``L3DAS23_Task1_train_100``,
-    ``L3DAS23_Task1_train_360_part1`` or ``train360``, say. What belongs to task 2 is passed over.
+    ``L3DAS23_Task1_train_360_part1`` or ``train360``, say. What belongs to task 2 is passed over,
+    and so are hidden folders and ``__MACOSX``.
     """
     found: dict[str, list[Path]] = {"train100": [], "train360": [], "dev": []}
     for path, inner, _ in os.walk(corpus_dir, followlinks=True):
-        inner.sort()
+        inner[:] = sorted(n for n in inner if not n.startswith(".") and n != "__MACOSX")
         if not {"data", "labels"} <= set(inner):
             continue
         inner.clear()
@@ -66,9 +71,11 @@ def needed_folders(corpus_dir: Path, parts: Sequence[str], download: bool) -> di
         fetch(corpus_dir)
         found = find_folders(corpus_dir)
     if missing := [part for part in parts if not found[part]]:
+        zips = sorted(path.name for path in corpus_dir.glob("*.zip"))
+        remedy = f"Fetch them with --download true, or unpack {PAGE} there"
         raise FileNotFoundError(
             f"{corpus_dir} (--corpus_dir) lacks folders of L3DAS23 task 1 with data/ and labels/: "
-            f"{', '.join(missing)}. Fetch them with --download true, or unpack {PAGE} there"
+            f"{', '.join(missing)}. {'Unpack ' + ', '.join(zips) if zips else remedy}"
         )
     return {part: found[part] for part in parts}
 
@@ -95,7 +102,7 @@ def fetch(corpus_dir: Path) -> None:
     """Fetch and unpack the corpus with the kaggle client.
 
     Raises:
-        RuntimeError: The client is not installed or failed.
+        RuntimeError: The client is not installed or failed, or another process is fetching it.
     """
     advice = (
         "It needs the API token of a Kaggle account in ~/.kaggle/kaggle.json, see "
@@ -105,9 +112,10 @@ def fetch(corpus_dir: Path) -> None:
     client = shutil.which("kaggle")
     if client is None:
         raise RuntimeError(f"the kaggle client is not installed: pip install kaggle. {advice}")
-    corpus_dir.mkdir(parents=True, exist_ok=True)
     command = [client, "datasets", "download", DATASET, "-p", str(corpus_dir), "--unzip"]
-    if status := subprocess.run(command, check=False).returncode:
+    with only_one(corpus_dir):
+        status = subprocess.run(command, check=False).returncode
+    if status:
         raise RuntimeError(f"the kaggle client failed (status {status}, see above). {advice}")
 
 
@@ -123,6 +131,7 @@ def scan(folders: Sequence[Path], num_mics: int) -> tuple[list[Utterance], list[
         data, labels = folder / "data", folder / "labels"
         references = {path.stem: path for path in wav_files(labels)}
         recordings = {path.stem: path for path in wav_files(data)}
+        transcripts = {path.stem: path for path in transcript_files(labels)}
         names = set(references)
         for mic in MICROPHONES[:num_mics]:
             names |= {n.removesuffix(f"_{mic}") for n in recordings if n.endswith(f"_{mic}")}
@@ -136,8 +145,13 @@ def scan(folders: Sequence[Path], num_mics: int) -> tuple[list[Utterance], list[
                 problems.append(Problem(str(mixture[0]), text))
                 continue
             reference = references.get(name, labels / f"{name}.wav")
-            utterances[name] = Utterance(name, mixture, reference, labels / f"{name}.txt")
+            utterances[name] = Utterance(name, mixture, reference, transcripts.get(name))
     return list(utterances.values()), problems
+
+
+def transcript_files(labels: Path) -> list[Path]:
+    """The transcripts in a folder of references."""
+    return audio_files(labels, deep=False, suffixes=[".txt"])
 
 
 def files_of(folders: dict[str, list[Path]], num_mics: int) -> list[Path]:
@@ -146,5 +160,5 @@ def files_of(folders: dict[str, list[Path]], num_mics: int) -> list[Path]:
     files = []
     for folder in (folder for part in folders.values() for folder in part):
         files += [path for path in wav_files(folder / "data") if path.stem.endswith(microphones)]
-        files += [*wav_files(folder / "labels"), *sorted((folder / "labels").glob("*.txt"))]
+        files += [*wav_files(folder / "labels"), *transcript_files(folder / "labels")]
     return files

@@ -28,9 +28,8 @@ from espnet2_tfckd.corpora.mini_pools import (
 )
 from espnet2_tfckd.corpora.mixing import mix_at_snr
 from espnet2_tfckd.corpora.pools import RATE, Clip, NoisePool, speech_clips
-from espnet2_tfckd.corpora.record import to_prepare
+from espnet2_tfckd.corpora.record import preparing
 from espnet2_tfckd.data.audio import audio_files, write_audio
-from espnet2_tfckd.data.freshness import RECORD, write_record
 from espnet2_tfckd.data.paths import make_own_folder, refuse_overlap
 from espnet2_tfckd.datadir import DataDir, write_data_dir
 
@@ -73,7 +72,8 @@ def prepare_mini(
         FileNotFoundError: A tool, folder or package is missing; the message says what to do.
         ValueError: If an option makes no sense, a recording cannot be used, or audio would be
             written where recordings or other files lie.
-        RuntimeError: A download failed repeatedly.
+        RuntimeError: A download failed repeatedly, or another process is working on the same
+            folders.
     """
     corpus_dir, data_dir = Path(corpus_dir), Path(data_dir)
     counts = dict(zip(SPLITS, (train_utts, valid_utts, test_utts), strict=True))
@@ -81,20 +81,19 @@ def prepare_mini(
     own = (Path(speech_dir), Path(noise_dir)) if speech_dir and noise_dir else None
     refuse_overlap([data_dir / "audio"], own or ())
     options = {"counts": counts, "seed": seed, "sources": None if own else _tables_digest()}
-    made = to_prepare(data_dir, _own_files(own), options)
-    if made is None:
-        return
-    unpacked = None if own else unpack_packages(corpus_dir, source_dir)
-    for split, count in counts.items():
-        sources = own_sources(*own, split) if own else package_sources(unpacked, split, seed)
-        audio_dir = data_dir / "audio" / split
-        make_own_folder(audio_dir, own or ())
-        data = _build_split(sources, split, count, seed, audio_dir, nj)
-        write_data_dir(data_dir / split, data)
-        minutes = sum(float(row["seconds"]) for row in data.metadata.values()) / 60
-        speakers = sorted(set(data.speaker.values()))
-        print(f"{split}: {len(data)} utterances, {minutes:.1f} minutes, {', '.join(speakers)}")
-    write_record(data_dir / RECORD, made)
+    with preparing(data_dir, _own_files(own), options) as is_due:
+        if not is_due:
+            return
+        unpacked = None if own else unpack_packages(corpus_dir, source_dir)
+        for split, count in counts.items():
+            sources = own_sources(*own, split) if own else package_sources(unpacked, split, seed)
+            audio_dir = data_dir / "audio" / split
+            make_own_folder(audio_dir, own or ())
+            data = _build_split(sources, split, count, seed, audio_dir, nj)
+            write_data_dir(data_dir / split, data)
+            minutes = sum(float(row["seconds"]) for row in data.metadata.values()) / 60
+            speakers = sorted(set(data.speaker.values()))
+            print(f"{split}: {len(data)} utterances, {minutes:.1f} minutes, {', '.join(speakers)}")
 
 
 def _check_options(counts, seed, nj, source_dir, speech_dir, noise_dir) -> None:

@@ -27,6 +27,7 @@ from espnet2_tfckd.corpora.pools import (
 )
 from espnet2_tfckd.data.audio import audio_files
 from espnet2_tfckd.data.freshness import sha256
+from espnet2_tfckd.data.locking import only_one
 
 SPLITS = ("train", "valid", "test")
 
@@ -44,11 +45,12 @@ class SplitSources:
 
 def unpack_packages(corpus_dir: Path, source_dir: str | Path | None) -> Path:
     """Fetch and unpack all packages and write the credits; returns where they are unpacked."""
-    files = fetch_packages(tables.PACKAGES, corpus_dir / "packages", source_dir)
-    unpacked = corpus_dir / "unpacked"
-    for name, file in tqdm(files.items(), desc="unpacking", unit="package"):
-        unpack(name, file, tables.patterns_of(name), unpacked)
-    _write_credits(corpus_dir / "mini", files, unpacked)
+    packages, unpacked = corpus_dir / "packages", corpus_dir / "unpacked"
+    with only_one(packages):
+        files = fetch_packages(tables.PACKAGES, packages, source_dir)
+        for name, file in tqdm(files.items(), desc="unpacking", unit="package"):
+            unpack(name, file, tables.patterns_of(name), unpacked)
+        _write_credits(corpus_dir / "mini", files, unpacked)
     return unpacked
 
 

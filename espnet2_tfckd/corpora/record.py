@@ -1,24 +1,28 @@
-"""Whether data directories are still made of the same recordings, options and code."""
+"""Making data directories once: by one process, and anew if they are made of other things."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from espnet2_tfckd.data.freshness import RECORD, change, made_of, read_record
+from espnet2_tfckd.data.freshness import RECORD, change, made_of, read_record, write_record
+from espnet2_tfckd.data.locking import only_one
 from espnet2_tfckd.data.paths import MARKER
 from espnet2_tfckd.datadir import read_data_dir, source_files
 
 SETS = ("train", "valid", "test")
 
 
-def to_prepare(
+@contextmanager
+def preparing(
     data_dir: Path, files: Iterable[Path], options: dict, revision: int = 1
-) -> dict | None:
-    """Say whether the data directories below ``data_dir`` are to be made, and of what.
+) -> Iterator[bool]:
+    """Hold ``data_dir`` for this process, and say whether its data directories are to be made.
 
-    A corpus may have hundreds of gigabytes: of its files, size, times and inode count here. The
-    stages that read the audio compare its contents.
+    What they are made of is recorded once the block has made them. A corpus may have hundreds of
+    gigabytes: of its files, size, times and inode count here. The stages that read the audio
+    compare its contents.
 
     Args:
         data_dir: Holds ``train``, ``valid`` and ``test``.
@@ -26,13 +30,22 @@ def to_prepare(
         options: All options that matter.
         revision: Of the code that makes them; raised when it makes others.
 
-    Returns:
-        What to pass to :func:`espnet2_tfckd.data.freshness.write_record`, as ``data_dir /
-        RECORD``, when they are made; None if they are up to date. The earlier record is gone then.
+    Yields:
+        Whether there is something to do; the earlier record is gone then.
 
     Raises:
+        RuntimeError: Another process is working on ``data_dir``.
         ValueError: If a data directory is there that this project did not write.
     """
+    with only_one(data_dir):
+        made = _to_prepare(data_dir, files, options, revision)
+        yield made is not None
+        if made is not None:
+            write_record(data_dir / RECORD, made)
+
+
+def _to_prepare(data_dir: Path, files: Iterable[Path], options: dict, revision: int) -> dict | None:
+    """What the data directories are to be made of; None if they are."""
     record = data_dir / RECORD
     before = read_record(record)
     made = made_of(

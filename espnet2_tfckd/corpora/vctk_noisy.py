@@ -23,19 +23,47 @@ from espnet2_tfckd.corpora.inspection import (
     inspect_pair,
     report_problems,
 )
-from espnet2_tfckd.corpora.record import SETS, to_prepare
+from espnet2_tfckd.corpora.record import SETS, preparing
 from espnet2_tfckd.data.audio import audio_files, wav_files
-from espnet2_tfckd.data.freshness import RECORD, write_record
 from espnet2_tfckd.datadir import DataDir, write_data_dir
 
-SOURCE_URL = "https://datashare.ed.ac.uk/bitstream/handle/10283/2791"
+#: Where DataShare has the item's files: by identifier since its move, by name before.
+ADDRESSES = (
+    "https://datashare.ed.ac.uk/server/api/core/bitstreams/{uuid}/content",
+    "https://datashare.ed.ac.uk/bitstream/handle/10283/2791/{name}",
+)
+
+
+def _zip(name: str, size: int, md5: str, uuid: str) -> RemoteZip:
+    return RemoteZip(name, size, md5, tuple(url.format(name=name, uuid=uuid) for url in ADDRESSES))
+
 
 #: Checksums as DataShare states them for the item's files; sizes of the test set's are rounded.
 ZIPS = (
-    RemoteZip("clean_testset_wav.zip", 154_327_000, "34eb1c0ba7ef667e9b966866c542fc16"),
-    RemoteZip("noisy_testset_wav.zip", 170_583_000, "fb1b86caa31e8ba5b506c0c64da9aab5"),
-    RemoteZip("clean_trainset_28spk_wav.zip", 2_486_057_279, "d2d5a45ec32f8fcbf201bde0447e20ba"),
-    RemoteZip("noisy_trainset_28spk_wav.zip", 2_830_205_201, "1fca9e8bafb8cd069f6653c6d92f9e9c"),
+    _zip(
+        "clean_testset_wav.zip",
+        154_327_000,
+        "34eb1c0ba7ef667e9b966866c542fc16",
+        "dec213d3-bf57-4777-9663-c24bdce92d5e",
+    ),
+    _zip(
+        "noisy_testset_wav.zip",
+        170_583_000,
+        "fb1b86caa31e8ba5b506c0c64da9aab5",
+        "13c1bfbf-14a6-41db-9b41-8f7310f01ad5",
+    ),
+    _zip(
+        "clean_trainset_28spk_wav.zip",
+        2_486_057_279,
+        "d2d5a45ec32f8fcbf201bde0447e20ba",
+        "245452b6-6235-44b6-a6f9-e7eb19797769",
+    ),
+    _zip(
+        "noisy_trainset_28spk_wav.zip",
+        2_830_205_201,
+        "1fca9e8bafb8cd069f6653c6d92f9e9c",
+        "ecb5a102-bb00-46d3-8af5-40c79823b837",
+    ),
 )
 
 RATE = 48000
@@ -81,7 +109,7 @@ def prepare_vctk_noisy(
     *,
     split: str = "espnet",
     download: bool = False,
-    source_url: str = SOURCE_URL,
+    source_url: str | None = None,
     allow_incomplete: bool = False,
     nj: int = 1,
 ) -> None:
@@ -93,14 +121,15 @@ def prepare_vctk_noisy(
     there, but are used. Does nothing if it was done with the same files before.
 
     Args:
-        corpus_dir: Holds the four folders, the zips or some of each; a folder may hold the wav
-            files itself or in a folder of its own name. Zips are unpacked beside themselves.
+        corpus_dir: Holds the four folders, the zips or some of each, or one folder with these; a
+            folder may hold the wav files itself or in a folder of its own name. One of the four
+            folders stands for the one around it. Zips are unpacked beside themselves.
         data_dir: Where the data directories are written.
         split: ``espnet`` trains on 26 speakers, validates on p226 and p287. ``papers`` trains on
             all 28 and validates on the test set, as published code without held-out speakers does
             (MP-SENet's, for example): checkpoints are then chosen on test data.
         download: Fetch the zips that are missing to ``corpus_dir`` (5.6 GB, 7 GB unpacked).
-        source_url: Address of the folder with the zips.
+        source_url: Address of a folder with the zips, to be used instead of DataShare.
         allow_incomplete: Use what there is in spite of deviations; broken or unpaired files are
             left out.
         nj: Number of threads.
@@ -108,45 +137,49 @@ def prepare_vctk_noisy(
     Raises:
         FileNotFoundError: A folder is missing, and so is its zip (all are named).
         OSError: There is too little space on the disk.
-        RuntimeError: A download failed.
+        RuntimeError: A download failed, or another process is working on the same folders.
         ValueError: The corpus deviates from what is distributed, or a zip is damaged.
     """
-    corpus_dir, data_dir = _outermost(Path(corpus_dir)), Path(data_dir)
+    corpus_dir, data_dir = _corpus_folder(Path(corpus_dir)), Path(data_dir)
     if download:
         missing = [z for z in ZIPS if _folder(corpus_dir, Path(z.name).stem, ".wav") is None]
-        fetch_zips(missing, source_url, corpus_dir)
-    folders = _wav_folders(corpus_dir)
+        fetch_zips(missing, corpus_dir, source_url)
+    folders = _unpacked_folders(corpus_dir)
     options = {"split": split, "allow_incomplete": allow_incomplete}
     files = [path for folder in folders.values() for path in wav_files(folder.resolve())]
-    made = to_prepare(data_dir, files, options)
-    if made is None:
-        return
-    found = {name: _inspect_part(corpus_dir, part, folders, nj) for name, part in PARTS.items()}
-    report_problems(
-        [problem for part in found.values() for problem in part.problems],
-        data_dir / "deviations.txt",
-        allow_incomplete,
-        "Fetch the corpus again (--download true), or use what there is: --allow_incomplete true",
-        [problem for part in found.values() for problem in part.noted],
-    )
-    for name, data in _split(found["train"].data, found["test"].data, split).items():
-        write_data_dir(data_dir / name, data)
-        speakers = len(set(data.speaker.values()))
-        print(
-            f"{name}: {len(data)} utterances of {speakers} speakers, {len(data.text)} transcripts"
+    with preparing(data_dir, files, options) as is_due:
+        if not is_due:
+            return
+        found = {name: _inspect_part(part, folders, nj) for name, part in PARTS.items()}
+        report_problems(
+            [problem for part in found.values() for problem in part.problems],
+            data_dir / "deviations.txt",
+            allow_incomplete,
+            "Fetch the corpus again (--download true), or use what there is: "
+            "--allow_incomplete true",
+            [problem for part in found.values() for problem in part.noted],
         )
-    write_record(data_dir / RECORD, made)
+        for name, data in _split(found["train"].data, found["test"].data, split).items():
+            write_data_dir(data_dir / name, data)
+            speakers = len(set(data.speaker.values()))
+            counts = f"{len(data)} utterances of {speakers} speakers"
+            print(f"{name}: {counts}, {len(data.text)} transcripts")
 
 
-def _outermost(corpus_dir: Path) -> Path:
-    """The folder itself; where it is one of the corpus' own folders, the one around that."""
+def _corpus_folder(corpus_dir: Path) -> Path:
+    """The folder that holds the corpus' folders or zips: this one, one around it or one in it."""
     own = {name for part in PARTS.values() for name in (part.noisy, part.clean, part.text)}
+
+    def is_it(folder: Path) -> bool:
+        return any((folder / f"{name}{suffix}").exists() for name in own for suffix in ("", ".zip"))
+
     outer = corpus_dir.resolve()
-    if outer.name not in own:
-        return corpus_dir
     while outer.name in own:
         outer = outer.parent
-    return outer
+    if outer != corpus_dir.resolve():
+        return outer
+    inner = [] if is_it(outer) else [path for path in sorted(outer.glob("*/")) if is_it(path)]
+    return inner[0] if len(inner) == 1 else corpus_dir
 
 
 def _folder(corpus_dir: Path, name: str, suffix: str) -> Path | None:
@@ -165,8 +198,8 @@ def _unpacked_folder(corpus_dir: Path, name: str, suffix: str) -> Path | None:
     return _folder(corpus_dir, name, suffix)
 
 
-def _wav_folders(corpus_dir: Path) -> dict[str, Path]:
-    """The folders with wav files, by their name as distributed."""
+def _unpacked_folders(corpus_dir: Path) -> dict[str, Path]:
+    """The folders with wav files, and those with transcripts that are there, by their name."""
     names = [name for part in PARTS.values() for name in (part.noisy, part.clean)]
     folders = {name: _unpacked_folder(corpus_dir, name, ".wav") for name in names}
     missing = [f"{name} or {name}.zip" for name, folder in folders.items() if folder is None]
@@ -175,10 +208,12 @@ def _wav_folders(corpus_dir: Path) -> dict[str, Path]:
             f"{corpus_dir} (--corpus_dir) lacks wav files of VoiceBank-DEMAND: "
             f"{', '.join(missing)}. Fetch them with --download true, or from doi:10.7488/ds/2117"
         )
+    for part in PARTS.values():
+        folders[part.text] = _unpacked_folder(corpus_dir, part.text, ".txt")
     return {name: folder for name, folder in folders.items() if folder}
 
 
-def _inspect_part(corpus_dir: Path, part: Part, folders: dict[str, Path], nj: int) -> Inspected:
+def _inspect_part(part: Part, folders: dict[str, Path], nj: int) -> Inspected:
     """Read all audio of one part; its usable pairs make up the data directory."""
     files = [{p.stem: p.resolve() for p in wav_files(folders[n])} for n in part[:2]]
     names, problems = _paired_names(*files, folders[part.noisy], folders[part.clean])
@@ -196,7 +231,7 @@ def _inspect_part(corpus_dir: Path, part: Part, folders: dict[str, Path], nj: in
         utterance = path.stem
         data.mixture[utterance], data.reference[utterance] = str(path), str(reference)
         data.speaker[utterance] = utterance.partition("_")[0]
-    data.text = _transcripts(_unpacked_folder(corpus_dir, part.text, ".txt"), data)
+    data.text = _transcripts(folders.get(part.text), data)
     problems += _totals(part, data, seconds / 3600)
     return Inspected(data, problems, noted)
 
@@ -245,7 +280,7 @@ def _totals(part: Part, data: DataDir, hours: float) -> list[Problem]:
 def _transcripts(folder: Path | None, data: DataDir) -> dict[str, str]:
     """Transcripts of those utterances that have one, each in one line."""
     texts = {}
-    for path in folder.glob("*.txt") if folder else ():
+    for path in audio_files(folder, deep=False, suffixes=[".txt"]) if folder else ():
         words = path.read_text(encoding="utf-8", errors="replace").split()
         if words and path.stem in data.mixture:
             texts[path.stem] = " ".join(words)
@@ -268,7 +303,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data_dir", default="data", help="data directories go here")
     parser.add_argument("--split", choices=SPLITS, default="espnet")
     parser.add_argument("--download", help="fetch the zips that are missing", **switch)
-    parser.add_argument("--source_url", default=SOURCE_URL, help="address of the zips' folder")
+    parser.add_argument("--source_url", help="address of a folder with the zips, for DataShare's")
     parser.add_argument("--allow_incomplete", help="use what there is", **switch)
     parser.add_argument("--nj", type=at_least_one, default=cpu_cores(), help="number of threads")
     options = vars(parser.parse_args(arguments))

@@ -20,6 +20,7 @@ from espnet2_tfckd.data.freshness import (
     read_record,
     write_record,
 )
+from espnet2_tfckd.data.locking import only_one
 from espnet2_tfckd.data.paths import refuse_overlap
 from espnet2_tfckd.datadir import file_of, read_audio, read_data_dir
 from espnet2_tfckd.deploy.signals import separated
@@ -28,7 +29,6 @@ from espnet2_tfckd.models.configuration import check_rate
 from espnet2_tfckd.scoring.parallel import MAX_NAMED
 from espnet2_tfckd.stages.enhance_workers import list_devices, outcomes
 from espnet2_tfckd.stages.profile import PROFILE, is_measured, profile_made_of, write_profile
-from espnet2_tfckd.training.process import only_one
 
 if TYPE_CHECKING:
     from espnet2.bin.enh_inference import SeparateSpeech

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from espnet2_tfckd.cli import cpu_cores, run_command
+from espnet2_tfckd.data.locking import only_one
 from espnet2_tfckd.inference import model_files
 from espnet2_tfckd.stages.experiment_jobs import MODEL
 from espnet2_tfckd.stages.experiment_plan import Plan
@@ -22,7 +23,6 @@ from espnet2_tfckd.stages.experiment_results import TEACHER, take_over, write_re
 from espnet2_tfckd.stages.experiment_runner import Runner
 from espnet2_tfckd.stages.experiment_settings import Arm, Experiment, read_experiment
 from espnet2_tfckd.stages.experiment_workspace import Workspace
-from espnet2_tfckd.training.process import only_one
 
 
 def selected(experiment: Experiment, arms: str, seeds: str) -> list[Arm]:

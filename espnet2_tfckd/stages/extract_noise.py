@@ -10,6 +10,7 @@ import numpy as np
 
 from espnet2_tfckd.cli import at_least_one, atomic_write, run_command
 from espnet2_tfckd.data.audio import write_audio
+from espnet2_tfckd.data.locking import only_one
 from espnet2_tfckd.data.paths import refuse_overlap
 from espnet2_tfckd.datadir import read_data_dir, signal_fault, source_files
 from espnet2_tfckd.stages.audio import process_in_shards, read_pair
@@ -33,6 +34,7 @@ def extract_noise(data_dir: str | Path, nj: int = 1) -> tuple[int, int]:
         FileNotFoundError: ``data_dir`` is no data directory, or audio is missing.
         ValueError: Utterances cannot be used (all are listed): bad audio, pairs that differ in
             length or rate, several channels. Or no mixture has noise.
+        RuntimeError: Another process is working on ``data_dir``.
     """
     data, folder = read_data_dir(data_dir), Path(data_dir) / "noise"
     refuse_overlap([folder], source_files(data))
@@ -59,16 +61,17 @@ def extract_noise(data_dir: str | Path, nj: int = 1) -> tuple[int, int]:
                 entries[utterance] = str(path)
         return entries
 
-    entries = process_in_shards(data, work, folder, {}, nj, f"noise of {data_dir}")
-    noises = {utterance: path for utterance, path in entries.items() if path}
-    if not noises:
-        raise ValueError(
-            f"{data_dir}: every mixture equals its reference, there is no noise to mix anew: leave "
-            "--remix_snr out, or give noisy mixtures"
-        )
-    with atomic_write(Path(data_dir) / "noise.scp") as temporary:
-        lines = [f"{utterance} {path}\n" for utterance, path in noises.items()]
-        temporary.write_text("".join(lines), encoding="utf-8", newline="")
+    with only_one(data_dir):
+        entries = process_in_shards(data, work, folder, {}, nj, f"noise of {data_dir}")
+        noises = {utterance: path for utterance, path in entries.items() if path}
+        if not noises:
+            raise ValueError(
+                f"{data_dir}: every mixture equals its reference, there is no noise to mix anew: "
+                "leave --remix_snr out, or give noisy mixtures"
+            )
+        with atomic_write(Path(data_dir) / "noise.scp") as temporary:
+            lines = [f"{utterance} {path}\n" for utterance, path in noises.items()]
+            temporary.write_text("".join(lines), encoding="utf-8", newline="")
     return len(noises), len(entries) - len(noises)
 
 

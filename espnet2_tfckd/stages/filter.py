@@ -9,6 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from espnet2_tfckd.cli import run_command
+from espnet2_tfckd.data.locking import only_one
 from espnet2_tfckd.datadir import audio_seconds, raise_problems, read_data_dir, write_data_dir
 
 
@@ -26,6 +27,7 @@ def filter_data_dir(
     Raises:
         FileNotFoundError: ``in_dir`` is no data directory.
         ValueError: The range is empty, audio is unreadable (all is listed), or nothing is left.
+        RuntimeError: Another process is working on ``out_dir``.
     """
     if not 0 <= min_wav_duration < max_wav_duration:
         raise ValueError(
@@ -46,7 +48,8 @@ def filter_data_dir(
             f"{in_dir}: no utterance lasts {min_wav_duration} to {max_wav_duration} s (they last "
             f"{shortest:.2f} to {longest:.2f} s): change --min_wav_duration or --max_wav_duration"
         )
-    write_data_dir(out_dir, data.subset(kept))
+    with only_one(out_dir):
+        write_data_dir(out_dir, data.subset(kept))
     return len(data) - len(kept)
 
 

@@ -14,6 +14,7 @@ import soxr
 
 from espnet2_tfckd.cli import at_least_one, atomic_write, run_command
 from espnet2_tfckd.data.audio import FINE_SUBTYPES, refuse_unwritable, write_audio
+from espnet2_tfckd.data.locking import only_one
 from espnet2_tfckd.data.paths import refuse_overlap
 from espnet2_tfckd.datadir import (
     DataDir,
@@ -60,6 +61,7 @@ def format_data_dir(
         ValueError: Utterances cannot be used: unreadable, empty, silent or not finite audio, pairs
             that differ in length or rate, mixtures that differ in channels. All are listed.
             Or audio of ``in_dir`` lies where this writes.
+        RuntimeError: Another process is working on ``out_dir``.
     """
     if audio_format not in AUDIO_FORMATS:
         raise ValueError(f"audio_format must be one of {', '.join(AUDIO_FORMATS)}: {audio_format}")
@@ -104,13 +106,14 @@ def format_data_dir(
 
     options = {"fs": fs, "audio_format": audio_format, "ref_channel": ref_channel}
     options |= {"resampling": RESAMPLING, "repeat_until": repeat_until}
-    results = process_in_shards(source, work, folder, options, nj, f"formatting {in_dir}")
-    _refuse_mixed_channels(in_dir, results)
-    _report(results, fs)
-    entries = {utterance: result["entries"] for utterance, result in results.items()}
-    mixture, reference = ({u: pair[side] for u, pair in entries.items()} for side in (0, 1))
-    formatted = DataDir(mixture, reference, source.speaker, source.text, source.metadata)
-    write_data_dir(out_dir, formatted)
+    with only_one(out_dir):
+        results = process_in_shards(source, work, folder, options, nj, f"formatting {in_dir}")
+        _refuse_mixed_channels(in_dir, results)
+        _report(results, fs)
+        entries = {utterance: result["entries"] for utterance, result in results.items()}
+        mixture, reference = ({u: pair[side] for u, pair in entries.items()} for side in (0, 1))
+        formatted = DataDir(mixture, reference, source.speaker, source.text, source.metadata)
+        write_data_dir(out_dir, formatted)
 
 
 def _one_channel(reference: np.ndarray, channel: int) -> np.ndarray:

@@ -10,6 +10,7 @@ import soxr
 
 from espnet2_tfckd.cli import at_least_one, run_command
 from espnet2_tfckd.data.audio import write_audio
+from espnet2_tfckd.data.locking import only_one
 from espnet2_tfckd.data.paths import refuse_overlap
 from espnet2_tfckd.datadir import DataDir, read_data_dir, source_files, write_data_dir
 from espnet2_tfckd.stages.audio import headroom_gain, process_in_shards, read_pair
@@ -33,17 +34,19 @@ def speed_perturb(
         FileNotFoundError: ``in_dir`` is no data directory, or audio is missing.
         ValueError: If factors make no sense, utterances cannot be used (they are listed), or audio
             of ``in_dir`` lies where this writes.
+        RuntimeError: Another process is working on ``out_dir``.
     """
     if not factors or len(set(factors)) < len(factors) or not all(0.5 <= f <= 2 for f in factors):
         raise ValueError(f"speed factors must be distinct and between 0.5 and 2, got {factors}")
     source, out_dir = read_data_dir(in_dir), Path(out_dir)
     refuse_overlap([out_dir / "audio"], source_files(source))
-    copies = [source if factor == 1 else _copy(source, out_dir, factor, nj) for factor in factors]
     together = DataDir({}, {}, {})
-    for copy in copies:
-        for name, table in vars(copy).items():
-            getattr(together, name).update(table)
-    write_data_dir(out_dir, together)
+    with only_one(out_dir):
+        for factor in factors:
+            copy = source if factor == 1 else _copy(source, out_dir, factor, nj)
+            for name, table in vars(copy).items():
+                getattr(together, name).update(table)
+        write_data_dir(out_dir, together)
 
 
 def _copy(source: DataDir, out_dir: Path, factor: float, nj: int) -> DataDir:

@@ -13,9 +13,10 @@ import yaml
 
 from espnet2_tfckd.cli import atomic_write, run_command
 from espnet2_tfckd.data.freshness import RECORD, change, changes, read_record, write_record
+from espnet2_tfckd.data.locking import LOCK, only_one
 from espnet2_tfckd.models.configuration import check_rate, read_configuration
 from espnet2_tfckd.stages.format import parse_rate
-from espnet2_tfckd.training.process import LOCK, only_one, run_logged
+from espnet2_tfckd.training.process import run_logged
 from espnet2_tfckd.training.settings import Training
 from espnet2_tfckd.training.statistics import SHAPE_FILES, read_shapes
 from espnet2_tfckd.training_log import Outcome, Progress

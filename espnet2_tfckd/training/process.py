@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import re
 import signal
@@ -11,11 +10,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 POLL_SECONDS = 0.3
-LOCK = ".lock"  # this file in a directory is locked while a process works there
 _PR_SET_PDEATHSIG = 1  # of Linux' prctl
 
 
@@ -79,24 +76,6 @@ def run_logged(command: list[str], log: Path, on_line: Callable[[str], None]) ->
             f"{_reason(process.returncode, log, start)}\n"
             f"The log is {log}. Once the cause is fixed, the same command goes on from there."
         )
-
-
-@contextmanager
-def only_one(directory: Path) -> Iterator[None]:
-    """Hold a directory for this process.
-
-    Raises:
-        RuntimeError: Another process holds it.
-    """
-    directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / LOCK, "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RuntimeError(
-                f"another process is working on {directory}: wait until it is done, or end it"
-            ) from None
-        yield
 
 
 def end_with_parent() -> None:

@@ -129,6 +129,7 @@ class Training:
         command += ["--ngpu", str(self.ngpu)]
         if self.ngpu > 1:
             command += ["--multiprocessing_distributed", "true"]
+            command += self._valid_batch_arguments()
         if self.teacher_files:
             teacher_config, teacher_model = map(str, self.teacher_files)
             command += ["--teacher_config", teacher_config, "--teacher_model_file", teacher_model]
@@ -136,3 +137,12 @@ class Training:
             kinds = self.espnet_options(encoder="stft", decoder="stft")
             command += rate_arguments(self.fs, kinds.encoder, kinds.decoder)
         return command + shlex.split(self.enh_args)
+
+    def _valid_batch_arguments(self) -> list[str]:
+        """ESPnet shares out the utterances of a batch: each GPU needs one to validate on."""
+        options = self.espnet_options(
+            valid_iterator_type=None, valid_batch_size=None, batch_size=20
+        )
+        size = int(options.valid_batch_size or options.batch_size)
+        is_enough = options.valid_iterator_type != "sequence" or size >= self.ngpu
+        return [] if is_enough else ["--valid_batch_size", str(self.ngpu)]

@@ -97,8 +97,29 @@ class TestFolders:
             path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
             path.with_name(f".{path.stem}.7.partial.wav").write_bytes(b"RIFF")
             path.rename(path.with_suffix(".WAV"))
+        for path in sorted(folder_of(corpus, "dev").glob("labels/*.txt")):
+            path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+            path.rename(path.with_suffix(".TXT"))
+        prepare_l3das23(corpus, tmp_path / "data", num_mics=2)
+        assert utterances(tmp_path / "data") == SETS
+        assert len(read_data_dir(tmp_path / "data" / "test").text) == 2
+
+    def test_folders_of_macos_zips_are_not_the_corpus(self, corpus, tmp_path):
+        for kind in ("data", "labels"):
+            folder = corpus / "__MACOSX" / "L3DAS23_Task1_dev" / kind
+            folder.mkdir(parents=True)
+            (folder / "._84-121123-0000.wav").write_bytes(b"\0\5\x16\7")
         prepare_l3das23(corpus, tmp_path / "data")
         assert utterances(tmp_path / "data") == SETS
+        shutil.rmtree(folder_of(corpus, "dev"))
+        with pytest.raises(FileNotFoundError, match=r"labels/: dev\."):
+            prepare_l3das23(corpus, tmp_path / "data")
+
+    def test_zips_that_are_still_packed_are_named(self, corpus, tmp_path):
+        shutil.rmtree(folder_of(corpus, "dev").parent)
+        (corpus / "L3DAS23_Task1_dev.zip").write_bytes(b"PK")
+        with pytest.raises(FileNotFoundError, match=r": dev\. Unpack L3DAS23_Task1_dev.zip$"):
+            prepare_l3das23(corpus, tmp_path / "data")
 
     def test_the_corpus_is_not_written_into(self, corpus, tmp_path):
         elsewhere = tmp_path / "d" / "audio"

@@ -92,12 +92,25 @@ class TestFoldersAndZips:
         prepare_vctk_noisy(tree / inner, tmp_path)
         assert speakers(tmp_path)["test"] == ["p232", "p257"]
 
+    @pytest.mark.parametrize("packed", [True, False])
+    def test_the_folder_around_stands_for_it(self, corpus, tmp_path, packed):
+        for folder in list(corpus.glob("*_wav")) if packed else ():
+            zip_folder(folder)
+        corpus.rename(tmp_path / "DS_10283_2791")
+        (tmp_path / "else").mkdir()
+        prepare_vctk_noisy(tmp_path, tmp_path / "data")
+        assert speakers(tmp_path / "data")["test"] == ["p232", "p257"]
+
     def test_hidden_files_are_no_recordings_and_suffixes_may_be_capital(self, corpus, tmp_path):
         for path in sorted(corpus.glob("*_testset_wav/*.wav")):
             path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
             path.rename(path.with_suffix(".WAV"))
+        for path in sorted(corpus.glob("testset_txt/*.txt")):
+            path.with_name(f"._{path.name}").write_bytes(b"\0\5\x16\7")
+            path.rename(path.with_suffix(".TXT"))
         prepare_vctk_noisy(corpus, tmp_path / "data")
-        assert len(read_data_dir(tmp_path / "data" / "test")) == 4
+        data = read_data_dir(tmp_path / "data" / "test")
+        assert (len(data), len(data.text)) == (4, 4)
         assert not (tmp_path / "data" / "deviations.txt").exists()
 
     def test_an_interrupted_unpacking_is_done_again(self, corpus, tmp_path):
@@ -129,8 +142,8 @@ class TestFoldersAndZips:
         elsewhere.mkdir()
         (corpus / "noisy_testset_wav.zip").rename(elsewhere / "noisy_testset_wav.zip")
 
-        def fetch(zips, source_url, folder):
-            assert source_url == vctk_noisy.SOURCE_URL
+        def fetch(zips, folder, source_url):
+            assert source_url is None
             for wanted in zips:
                 shutil.copy(elsewhere / wanted.name, folder)
             fetched.extend(wanted.name for wanted in zips)

@@ -81,6 +81,28 @@ def test_degenerate_outputs_give_finite_loss_and_gradient(scheme, kind, teacher_
 
 
 @every_scheme
+@pytest.mark.parametrize("silent", ["reference", "student", "teacher", "all"])
+def test_one_silent_utterance_in_a_batch_gives_finite_loss_and_gradient(scheme, silent):
+    heard = torch.tensor([1.0, 0.0, 1.0])
+
+    def mute(x):
+        return x * heard.view(-1, *[1] * (x.dim() - 1))
+
+    def muted(inputs, name):
+        inputs = mapped(inputs, mute) if silent in (name, "all") else inputs
+        of_reference = mute if silent in ("reference", "all") else torch.clone
+        return replace(inputs, reference=of_reference(inputs.reference))
+
+    distiller = build(scheme)
+    student = muted(random_inputs(STUDENT, BATCH, FRAMES, seed=1), "student")
+    teacher = muted(random_inputs(TEACHER, BATCH, FRAMES, seed=2), "teacher")
+    loss, stats = step(distiller, student, teacher)
+    assert loss > 0 and all(torch.isfinite(x) for x in (loss, *stats.values()))
+    for x in (*all_outputs(student), *distiller.parameters()):
+        assert x.grad is None or torch.isfinite(torch.view_as_real(x.grad + 0j)).all()
+
+
+@every_scheme
 @pytest.mark.parametrize("batch", [1, 2])
 def test_a_smaller_last_batch_is_taken(scheme, batch):
     student = random_inputs(STUDENT, batch, FRAMES, seed=1)

@@ -12,9 +12,10 @@ import pytest
 import yaml
 
 from espnet2_tfckd.data.freshness import RECORD, write_record
+from espnet2_tfckd.data.locking import only_one
 from espnet2_tfckd.datadir import DataDir, read_data_dir, write_data_dir
 from espnet2_tfckd.stages.train import train
-from espnet2_tfckd.training.process import data_arguments, only_one, run_logged
+from espnet2_tfckd.training.process import data_arguments, run_logged
 from espnet2_tfckd.training.settings import Training
 from espnet2_tfckd.training.statistics import audio_made_of, read_shapes
 
@@ -111,6 +112,19 @@ class TestTraining:
             with pytest.raises(ValueError, match=f"enh_teacher works at {rate} Hz.*{fs} Hz"):
                 train(replace(distilled, fs=fs))
         assert not trainer
+
+    @pytest.mark.parametrize(
+        ("iterator", "size", "ngpu", "expected"),
+        [("sequence", 1, 3, True), ("sequence", 1, 1, False), ("sequence", 4, 3, False)]
+        + [("chunk", 1, 3, False)],
+    )
+    def test_every_gpu_has_an_utterance_of_a_batch_to_validate_on(
+        self, training, trainer, iterator, size, ngpu, expected
+    ):
+        options = {"valid_iterator_type": iterator, "valid_batch_size": size}
+        Path("student.yaml").write_text(yaml.safe_dump({**CHUNKED, **options}))
+        train(replace(training, ngpu=ngpu))
+        assert ("--valid_batch_size 3" in " ".join(trainer[0])) == expected
 
     def test_archives_are_read_as_such(self, training):
         arguments = data_arguments("dump/train", "dump/valid", "flac.ark")

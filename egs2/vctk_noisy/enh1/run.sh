@@ -7,7 +7,7 @@ cd "$(dirname "$0")"
 export corpus_options="
 corpus_dir=downloads    the corpus' four folders, or their zips
 download=false          fetch missing zips to it (5.6 GB, 7 GB unpacked)
-source_url=             address of the zips' folder (default: DataShare)
+source_url=             address of a folder with the zips (default: DataShare's own)
 split=espnet            espnet (26 speakers) or papers (28, validation is the test set)
 allow_incomplete=false  go on with a corpus that deviates from what is distributed"
 

@@ -1,0 +1,31 @@
+"""One process at a time in a directory: a second one is refused, not made to wait."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LOCK = ".lock"  # this file in a directory is locked while a process works there
+
+
+@contextmanager
+def only_one(directory: str | Path) -> Iterator[None]:
+    """Hold a directory for this process, which is to write there.
+
+    The system lets go of it when the process ends, however it ends; the lock's file stays.
+
+    Raises:
+        RuntimeError: Another process holds it.
+    """
+    directory = Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    with open(directory / LOCK, "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RuntimeError(
+                f"another process is working on {directory}: wait until it is done, or end it"
+            ) from None
+        yield
