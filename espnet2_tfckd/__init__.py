@@ -10,6 +10,8 @@ import importlib.abc
 import importlib.util
 import sys
 
+from espnet2_tfckd import compatibility
+
 __version__ = "0.1.0"
 
 _ENHANCEMENT_TASK = "espnet2.tasks.enh"
@@ -45,6 +47,7 @@ class _RegisterOnImport(importlib.abc.MetaPathFinder):
         return spec
 
 
+compatibility.install()
 if _ENHANCEMENT_TASK in sys.modules:
     _register(sys.modules[_ENHANCEMENT_TASK])
 else:

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from espnet2_tfckd.compatibility import untried_espnet
+
 
 def run_command(main: Callable[[], None]) -> None:
     """Run a command line and turn what a user can fix into one line and an exit status.
@@ -19,7 +21,8 @@ def run_command(main: Callable[[], None]) -> None:
 
     Raises:
         SystemExit: Status 1 after a ``ValueError``, ``OSError`` or ``RuntimeError``, whose message
-            goes to stderr; 130 after Ctrl-C. Set ``TFCKD_TRACEBACK=1`` to see the traceback too.
+            goes to stderr, and after any error where ESPnet is of a release that was not tried;
+            130 after Ctrl-C. Set ``TFCKD_TRACEBACK=1`` to see the traceback too.
     """
     try:
         main()
@@ -31,6 +34,12 @@ def run_command(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted: run the same command again to continue", file=sys.stderr)
         raise SystemExit(130) from None
+    except Exception as error:
+        sentence = untried_espnet()
+        if sentence is None or os.environ.get("TFCKD_TRACEBACK"):
+            raise
+        print(f"error: {type(error).__name__}: {error}. {sentence}", file=sys.stderr)
+        raise SystemExit(1) from error
 
 
 def cpu_cores() -> int:

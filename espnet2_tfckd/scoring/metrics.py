@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
@@ -261,6 +261,14 @@ class Protocol:
         """What of the code the values depend on."""
         package = f" {self.package} {version(self.package)}" if self.package else ""
         return f"revision {self.revision}{package}"
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the package that computes the values is there."""
+        try:
+            return self.package is None or bool(version(self.package))
+        except PackageNotFoundError:
+            return False
 
     def __call__(
         self, reference: np.ndarray, estimate: np.ndarray, sample_rate: int

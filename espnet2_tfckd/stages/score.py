@@ -12,6 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from espnet2_tfckd.cli import atomic_write, cpu_cores, read_json, run_command
+from espnet2_tfckd.compatibility import INSTALL_CI_SDR
 from espnet2_tfckd.data.freshness import digest_of
 from espnet2_tfckd.datadir import read_data_dir
 from espnet2_tfckd.scoring.metrics import PROTOCOLS
@@ -258,8 +259,16 @@ def main() -> None:
     protocols = args.scoring_protocol.split()
     if unknown := [name for name in protocols if name not in PROTOCOLS]:
         parser.error(f"--scoring_protocol: {', '.join(unknown)} is not among {' '.join(PROTOCOLS)}")
+    protocols, left_out = (
+        [name for name in protocols if PROTOCOLS[name].is_installed is installed]
+        for installed in (True, False)
+    )
+    for name in left_out:
+        package = PROTOCOLS[name].package
+        remedy = INSTALL_CI_SDR if package == "ci_sdr" else f"pip install {package}"
+        print(f"{name} is left out, as {package} is not installed: {remedy}")
     if not protocols:
-        parser.error("--scoring_protocol must not be empty")
+        parser.error("--scoring_protocol must name a metric that can be computed")
     rows = score(
         args.data_dir,
         args.dataset,

@@ -142,7 +142,7 @@ def test_broken_earlier_results_are_refused_before_scoring(data_dir, exp_dir, sy
     ("arguments", "message"),
     [
         (["--scoring_protocol", "PESQ NOISE"], "NOISE is not among PESQ STOI"),
-        (["--scoring_protocol", " "], "must not be empty"),
+        (["--scoring_protocol", " "], "must name a metric that can be computed"),
         (["--system", "no_equals_sign"], "'no_equals_sign' is not name=path"),
         (["--system", "a=other.scp"], "two systems have the same name"),
         (["--nj", "0"], "--nj"),
