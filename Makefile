@@ -2,8 +2,9 @@ SHELL := /bin/bash
 
 .PHONY: setup test test-recipes lint bench bench-peers
 
+# options: make setup TORCH=cpu
 setup:
-	@local/setup.sh
+	@local/setup.sh $(if $(TORCH),--torch "$(TORCH)")
 
 test: setup
 	@. local/path.sh && python -m pytest -q

@@ -6,6 +6,7 @@ caller=$PWD
 cd "$(dirname "$0")"
 corpus=mini
 help=false
+torch=()
 arguments=()
 # of options that name a file or folder
 path_option='^--.*[_-](dir|exp|config|tag|scp|list)$|^--(asr|download)[_-]model$'
@@ -20,6 +21,10 @@ while [ $# -gt 0 ]; do
     elif [ "$name" = --corpus ]; then
         [ "$1" = --corpus ] || set -- "$name" "${1#*=}" "${@:2}"
         corpus=${2:-}
+        [ $# -lt 2 ] || shift
+    elif [ "$name" = --torch ]; then
+        [ "$1" = --torch ] || set -- "$name" "${1#*=}" "${@:2}"
+        torch=(--torch "$(from_here "${2:-}")")
         [ $# -lt 2 ] || shift
     elif [[ $name =~ $path_option && $1 = *=* ]]; then
         arguments+=("$name=$(from_here "${1#*=}")")
@@ -38,10 +43,11 @@ if [ -z "$corpus" ] || [ ! -x "$recipe/run.sh" ]; then
     exit 2
 fi
 if [ "$help" = true ]; then
-    echo "Usage: ./run.sh [--corpus $corpus] [options]        (corpora: $(cd egs2 && echo *))"
+    echo "Usage: ./run.sh [--corpus $corpus] [--torch cpu] [options]        (corpora: $(cd egs2 && echo *))"
+    echo "--torch cpu: on first use, install PyTorch without CUDA; or name a package index or a folder of wheels"
     exec "$recipe/run.sh" --help
 fi
 "$recipe/run.sh" --help ${arguments[@]+"${arguments[@]}"} >/dev/null # wrong options end it here
-local/setup.sh
+local/setup.sh ${torch[@]+"${torch[@]}"}
 . local/path.sh
 exec "$recipe/run.sh" ${arguments[@]+"${arguments[@]}"}

@@ -1,4 +1,4 @@
-"""What ESPnet needs around it: a release that was tried, and a stand-in where ``ci_sdr`` is missing."""
+"""What ESPnet needs around it: a release that was tried, and a stand-in for ``ci_sdr``."""
 
 from __future__ import annotations
 

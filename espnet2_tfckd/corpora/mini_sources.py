@@ -11,12 +11,22 @@ from typing import NamedTuple
 
 
 class Package(NamedTuple):
-    """A Debian package (``version`` is None: the newest that apt offers) or a pinned wheel."""
+    """A Debian package (``version`` is None: the newest that apt offers) or a pinned wheel.
+
+    ``renamed`` is the package's name in later releases of Debian and Ubuntu, in which one of the
+    former name may be left without its files.
+    """
 
     name: str
     version: str | None
     licence: str
     credit: str
+    renamed: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names to look for, the one to prefer first."""
+        return (self.renamed, self.name) if self.renamed else (self.name,)
 
 
 class Speaker(NamedTuple):
@@ -49,7 +59,13 @@ PACKAGES = (
     Package("fillets-ng-data-cs", None, "GPL-2", "Fish Fillets NG, Czech dialogue"),
     Package("fillets-ng-data-nl", None, "GPL-2", "Fish Fillets NG, Dutch dialogue"),
     Package("ktuberling-data", None, "GPL-2+", "KDE's Potato Guy"),
-    Package("minetest-data", None, "CC-BY-SA-3.0", "Minetest Game, authors in its copyright file"),
+    Package(
+        "minetest-data",
+        None,
+        "CC-BY-SA-3.0",
+        "Minetest Game, authors in its copyright file",
+        "luanti-game-minetest",
+    ),
     Package("openttd-opensfx", None, "CC-BY-SA-3.0", "OpenSFX, authors named in its readme"),
     Package("bucklespring-data", None, "GPL-2+", "Bucklespring, Ico Doornekampt"),
     Package("ambience", "1.1.0", "not stated for the recordings", "Jansen Price's ambience player"),

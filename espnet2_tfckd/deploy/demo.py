@@ -191,7 +191,4 @@ def check_gradio() -> None:
         RuntimeError: It is not; says how to install it.
     """
     if find_spec("gradio") is None:
-        raise RuntimeError(
-            "the demo needs gradio, which is not installed: run "
-            "pip install gradio"
-        )
+        raise RuntimeError("the demo needs gradio, which is not installed: run pip install gradio")

@@ -122,3 +122,35 @@ def test_without_apt_the_message_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(fetch.shutil, "which", lambda _: None)
     with pytest.raises(FileNotFoundError, match="apt-get.*--source_dir.*--speech_dir"):
         prepare_mini(tmp_path / "c", tmp_path / "d")
+
+
+@pytest.mark.parametrize("known, chosen", [({"old", "new"}, "new"), ({"old"}, "old"), ((), "old")])
+def test_a_package_is_fetched_by_the_name_that_this_release_gives_it(
+    tmp_path, monkeypatch, known, chosen
+):
+    def apt(command, cwd=None, **_):
+        program, *options, name = command
+        status = 0 if name in {"update", *known} else 100
+        if options[-1] == "download" and status == 0:
+            (Path(cwd) / f"{name}_1.deb").write_text("contents")
+        return subprocess.CompletedProcess(command, status, "", f"no package {name}")
+
+    monkeypatch.setattr(fetch.subprocess, "run", apt)
+    monkeypatch.setattr(fetch.shutil, "which", lambda name: name)
+    monkeypatch.setattr(fetch.time, "sleep", lambda _: None)
+    package = Package("old", None, "", "", "new")
+    if known:
+        assert fetch_packages([package], tmp_path)["old"].name == f"{chosen}_1.deb"
+    else:
+        with pytest.raises(RuntimeError, match="package old cannot be fetched.*\n.*no package old"):
+            fetch_packages([package], tmp_path)
+
+
+def test_a_folder_may_hold_a_package_by_either_name(tmp_path):
+    package = Package("old", None, "", "", "new")
+    with pytest.raises(FileNotFoundError, match="lacks 1 of 1 packages: new or old"):
+        fetch_packages([package], tmp_path / "p", tmp_path)
+    (tmp_path / "old_1.deb").write_text("empty")
+    assert fetch_packages([package], tmp_path / "p", tmp_path)["old"].name == "old_1.deb"
+    (tmp_path / "new_1.deb").write_text("contents")
+    assert fetch_packages([package], tmp_path / "p", tmp_path)["old"].name == "new_1.deb"
