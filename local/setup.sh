@@ -28,8 +28,8 @@ sys.exit(str(minor) not in sys.argv[1].split(","))'
             fi
         done
     done
-    fail "Python 3.11, 3.12 or 3.13 is needed: install one (Debian: sudo apt-get install python3-venv)," \
-        "or name it: PYTHON=/path/to/python ./run.sh"
+    fail "Python 3.11, 3.12 or 3.13 is needed: install one (Debian: sudo apt-get install \
+python3-venv), or name it: PYTHON=/path/to/python ./run.sh"
 }
 
 check_machine() {
