@@ -67,7 +67,9 @@ requirements = [
     "soxr",
     "speechmos",
     "tensorboard",
-    "torch>=2.11,<2.15",
+    # torch 2.13 needs newer setuptools than ESPnet 202511 allows
+    'torch>=2.11,<2.13; python_version < "3.12"',
+    'torch>=2.11,<2.15; python_version >= "3.12"',
     "torchaudio>=2.11,<2.12",
     "tqdm",
 ]

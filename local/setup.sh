@@ -53,14 +53,18 @@ pip_install() {
     .venv/bin/python -m pip install --disable-pip-version-check --log .venv/pip.log "$@"
 }
 
-# install_torch FROM CONSTRAINTS: torch and torchaudio, both of one kind, without what they need
+# install_torch FROM CONSTRAINTS: torch and torchaudio, both of one kind, without what they need; what
+# was tried, else what there is. The constraints then hold these two.
 install_torch() {
-    local from=("--index-url" "$1") bounds
+    local from=("--index-url" "$1")
     [ ! -d "$1" ] || from=("--no-index" "--find-links" "$1")
-    # a folder may hold other versions than those that were tried
-    bounds=$(sed -n 's/^    ["'"'"']\(torch[a-z]*[^;"'"'"']*\).*["'"'"'],.*$/\1/p' setup.py)
-    pip_install --no-deps "${from[@]}" --constraint "$2" torch torchaudio ||
-        pip_install --no-deps "${from[@]}" $bounds
+    (
+        export PIP_FIND_LINKS= PIP_EXTRA_INDEX_URL= # of the machine: other builds may lie there
+        pip_install --no-deps "${from[@]}" --constraint "$2" torch torchaudio ||
+            pip_install --no-deps "${from[@]}" torch torchaudio
+    ) || return
+    grep -v '^torch\(audio\)\{0,1\}==' "$2" >.venv/constraints.txt
+    .venv/bin/python -m pip freeze | grep '^torch\(audio\)\{0,1\}==' >>.venv/constraints.txt
 }
 
 install_packages() {
@@ -69,7 +73,6 @@ install_packages() {
     .venv/bin/python -m pip install --quiet --disable-pip-version-check 'pip<26' || return
     if [ -n "$torch" ]; then
         install_torch "$torch" "$constraints" || return
-        grep -v '^torch\(audio\)\{0,1\}==' "$constraints" >.venv/constraints.txt
         constraints=.venv/constraints.txt
     fi
     pip_install --constraint "$constraints" --editable '.[dev]'
@@ -79,8 +82,10 @@ install_packages() {
 explain_failure() {
     local package
     package=$(sed -n 's/.*Failed building wheel for \([^ ]*\).*/\1/p' .venv/pip.log | tail -n 1)
-    if [ -z "$package" ] && grep -q 'subprocess-exited-with-error\|metadata-generation-failed' .venv/pip.log; then
+    if [ -z "$package" ] && grep -q 'subprocess-exited-with-error\|metadata-generation' .venv/pip.log; then
         fail "a package could not be prepared: install what its lines above ask for and run this again"
+    elif [ -z "$package" ] && grep -q ResolutionImpossible .venv/pip.log; then
+        fail "these versions do not go together, see above (with --torch: name other builds)"
     elif [ -z "$package" ]; then
         fail "pip could not install everything, see above and .venv/pip.log" \
             "fix the network or the disk and run this again: what was downloaded is kept"

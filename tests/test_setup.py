@@ -170,7 +170,6 @@ def test_torch_and_torchaudio_come_from_the_folder_that_is_named(checkout, tmp_p
         (version,) = (line[7:] for line in lines if line.startswith("torch=="))
         write_wheel(tmp_path / "cpu", "torch", "2.11.5+cpu")
     write_wheel(tmp_path / "cpu", "torch", f"{version}+cpu")
-    write_wheel(tmp_path / "cpu", "torch", "99.0+cpu")
     write_wheel(tmp_path / "cpu", "torchaudio", "2.11.0+cpu")
     (checkout / "backend.py").write_text(
         backend("espnet2_tfckd", requires="Requires-Dist: torch\\nRequires-Dist: torchaudio\\n")
