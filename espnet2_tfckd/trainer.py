@@ -6,13 +6,24 @@ import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
 import torch
 from espnet2.train.trainer import Trainer
 
 from espnet2_tfckd.cli import atomic_write
 from espnet2_tfckd.distiller.calibration import TFCalibration
+
+# What the reporter's state holds besides plain numbers in checkpoints of ESPnet 202511. ESPnet
+# 202611 loads nothing but tensors and plain types unless it is named; these run no code.
+_OF_REPORTER = [
+    timedelta,
+    np._core.multiarray.scalar,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("float64", "float32", "int64", "int32", "bool")),
+]
 
 
 class ResumableTrainer(Trainer):
@@ -27,9 +38,10 @@ class ResumableTrainer(Trainer):
         checkpoint = Path(trainer_options.output_dir) / "checkpoint.pth"
         if trainer_options.resume and _is_first_process(distributed_option):
             restore_checkpoint(checkpoint)
-        return super().run(
-            trainer_options=trainer_options, distributed_option=distributed_option, **kwargs
-        )
+        with torch.serialization.safe_globals(_OF_REPORTER):
+            return super().run(
+                trainer_options=trainer_options, distributed_option=distributed_option, **kwargs
+            )
 
     @classmethod
     def train_one_epoch(cls, options, distributed_option, **kwargs):
