@@ -84,7 +84,7 @@ explain_failure() {
     package=$(sed -n 's/.*Failed building wheel for \([^ ]*\).*/\1/p' .venv/pip.log | tail -n 1)
     if [ -z "$package" ] && grep -q 'subprocess-exited-with-error\|metadata-generation' .venv/pip.log; then
         fail "a package could not be prepared: install what its lines above ask for and run this again"
-    elif [ -z "$package" ] && grep -q ResolutionImpossible .venv/pip.log; then
+    elif [ -z "$package" ] && grep -q "ERROR: ResolutionImpossible" .venv/pip.log; then
         fail "these versions do not go together, see above (with --torch: name other builds)"
     elif [ -z "$package" ]; then
         fail "pip could not install everything, see above and .venv/pip.log" \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import types
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -305,6 +306,21 @@ def test_training_goes_on_from_the_copy_when_the_checkpoint_is_damaged(
     enh_kd_train.main([*options, *data, "--resume", "true"])
     # the copy is epoch 1's: epoch 2 was trained again
     assert torch.load(damaged, weights_only=False)["reporter"]["epoch"] == 2
+
+
+def test_a_checkpoint_of_an_earlier_espnet_is_resumed(trained, data, teacher_files, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "kd", symlinks=True)
+    states = torch.load(folder / "checkpoint.pth", weights_only=False)
+    epoch = states["reporter"]["epoch"]
+    # the reporter of ESPnet 202511 keeps times as such, and losses as numbers of numpy
+    for kind in states["reporter"]["stats"][epoch].values():
+        kind["time"] = timedelta(seconds=2)
+        kind |= {key: np.float64(value) for key, value in kind.items() if type(value) is float}
+    torch.save(states, folder / "checkpoint.pth")
+    options = kd_options(folder, teacher_files, max_epoch=epoch + 1)
+    enh_kd_train.main([*options, *data, "--resume", "true"])
+    states = torch.load(folder / "checkpoint.pth", weights_only=False)
+    assert states["reporter"]["epoch"] == epoch + 1
 
 
 def test_damage_without_a_copy_names_the_file_and_the_remedy(tmp_path):
