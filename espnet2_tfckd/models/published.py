@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -12,12 +10,12 @@ from pathlib import Path
 from filelock import FileLock
 
 from espnet2_tfckd.checkpoint import load_enhancement_model
-from espnet2_tfckd.cli import atomic_write, read_json
-from espnet2_tfckd.data.freshness import sha256
+from espnet2_tfckd.cli import atomic_write
+from espnet2_tfckd.data.freshness import change, file_state, made_of, read_record, write_record
 from espnet2_tfckd.models import hub
 from espnet2_tfckd.models.packs import PackedModel, unpack
 
-SOURCE = "source.json"  # in the experiment directory: where the model comes from
+SOURCE = "source.json"  # in the experiment directory: what the model was fetched from
 CONFIG = "config.yaml"
 
 
@@ -52,48 +50,50 @@ def fetch_model(model_tag: str, exp_dir: str | Path, inference_model: str) -> Pa
     with FileLock(exp_dir.parent / f".{exp_dir.name}.fetch.lock"):
         before = _read_source(exp_dir)
         _refuse_others_files(exp_dir, before)
-        is_whole = {CONFIG, inference_model} <= before.get("files", {}).keys() and all(
+        is_whole = {CONFIG, inference_model} <= before.get("written", {}).keys() and all(
             (exp_dir / name).is_file() for name in (CONFIG, inference_model)
         )
-        if is_file:
-            source = {"model_tag": model_tag, "sha256": sha256(archive)}
-        else:
-            try:
-                source = {"model_tag": model_tag, "revision": hub.present_revision(model_tag)}
-            except ConnectionError as error:
-                if not (is_whole and before["model_tag"] == model_tag):
-                    raise
-                print(
-                    f"note: {error}; taking revision {before['revision']}, fetched before",
-                    file=sys.stderr,
-                )
-                return exp_dir
-        if not (is_whole and {**before, "files": None} == {**source, "files": None}):
-            _fetch(source, exp_dir, inference_model)
+        try:
+            now = _source(model_tag, is_file, before)
+        except ConnectionError as error:
+            options = before.get("options", {})
+            if not (is_whole and options.get("model_tag") == model_tag):
+                raise
+            revision = options["revision"]
+            print(f"note: {error}; taking revision {revision}, fetched before", file=sys.stderr)
+            return exp_dir
+        if not is_whole or change(before, now):
+            _fetch(model_tag, now, exp_dir, inference_model)
     return exp_dir
 
 
-def _fetch(source: dict, exp_dir: Path, inference_model: str) -> None:
+def _source(model_tag: str, is_file: bool, before: dict) -> dict:
+    """What the model is made of: the contents of a pack, or a revision on the hub."""
+    if is_file:
+        return made_of({"pack": model_tag}, before=before)
+    return made_of(options={"model_tag": model_tag, "revision": hub.present_revision(model_tag)})
+
+
+def _fetch(model_tag: str, source: dict, exp_dir: Path, inference_model: str) -> None:
     """Check a model in a temporary folder, then put it where it is to be."""
-    tag = source["model_tag"]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
-        if "revision" in source:
-            packed = hub.download(tag, source["revision"], folder)
+        if source["files"]:
+            packed = unpack(model_tag, folder)
         else:
-            packed = unpack(tag, folder)
-        _check(folder, packed, tag)
+            packed = hub.download(model_tag, source["options"]["revision"], folder)
+        _check(folder, packed, model_tag)
         contents = {
             CONFIG: (folder / packed.config).read_bytes(),
             inference_model: (folder / packed.checkpoint).read_bytes(),
         }
-    # without "files" it says that the model is not complete
-    _write_source(exp_dir, source)
+    # without "written" it says that the model is not complete
+    write_record(exp_dir / SOURCE, source)
     with ExitStack() as stack:
         for name, content in contents.items():
             stack.enter_context(atomic_write(exp_dir / name)).write_bytes(content)
-    files = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
-    _write_source(exp_dir, {**source, "files": files})
+    written = {name: file_state(exp_dir / name) for name in contents}
+    write_record(exp_dir / SOURCE, {**source, "written": written})
 
 
 def _check(folder: Path, packed: PackedModel, source: str) -> None:
@@ -103,17 +103,16 @@ def _check(folder: Path, packed: PackedModel, source: str) -> None:
         raise ValueError(str(error).replace(f"{folder}/", f"{source}: ")) from error
 
 
-def _write_source(exp_dir: Path, source: dict) -> None:
-    with atomic_write(exp_dir / SOURCE) as file:
-        file.write_text(json.dumps(source, indent=2) + "\n", encoding="utf-8")
-
-
 def _read_source(exp_dir: Path) -> dict:
-    remedy = f"to fetch the model anew, delete {exp_dir}"
-    source = read_json(exp_dir / SOURCE, default={}, remedy=remedy)
-    files = source.get("files", {}) if isinstance(source, dict) else None
-    if not isinstance(files, dict) or (source and "model_tag" not in source):
-        raise ValueError(f"{exp_dir / SOURCE} does not say where the model comes from: {remedy}")
+    """The record of the model that lies in a directory; empty where none was fetched."""
+    if not (exp_dir / SOURCE).exists():
+        return {}
+    source = read_record(exp_dir / SOURCE)
+    if source is None or not isinstance(source.get("written", {}), dict):
+        raise ValueError(
+            f"{exp_dir / SOURCE} does not say where the model comes from: to fetch the model "
+            f"anew, delete {exp_dir}"
+        )
     return source
 
 
@@ -126,9 +125,10 @@ def _refuse_others_files(exp_dir: Path, source: dict) -> None:
                 f"{exp_dir} holds a model that was not fetched ({there[0]}): name another "
                 "experiment directory, or move that one away"
             )
-    for name, fetched in source.get("files", {}).items():
-        if (exp_dir / name).is_file() and sha256(exp_dir / name) != fetched:
+    for name, state in source.get("written", {}).items():
+        path = exp_dir / name
+        if path.is_file() and file_state(path, state)[0] != state[0]:
             raise ValueError(
-                f"{exp_dir / name} is not as it was fetched: to fetch the model anew, delete "
-                f"{exp_dir}, or move it away to keep it"
+                f"{path} is not as it was fetched: to fetch the model anew, delete {exp_dir}, or "
+                "move it away to keep it"
             )

@@ -102,12 +102,12 @@ def test_a_fetched_model_that_somebody_has_changed_is_not_overwritten(name, pack
 
 
 def test_a_fetch_that_was_interrupted_is_done_again(packed, own_exp, tmp_path, monkeypatch):
-    def killed(exp_dir, source):
-        write(exp_dir, source)
+    def killed(path, source):
+        write(path, source)
         raise KeyboardInterrupt
 
-    write = published._write_source
-    monkeypatch.setattr(published, "_write_source", killed)
+    write = published.write_record
+    monkeypatch.setattr(published, "write_record", killed)
     with pytest.raises(KeyboardInterrupt):
         fetch_model(str(packed), tmp_path / "enh", CHECKPOINT)
     monkeypatch.undo()
@@ -116,7 +116,9 @@ def test_a_fetch_that_was_interrupted_is_done_again(packed, own_exp, tmp_path, m
     assert (tmp_path / "enh" / CHECKPOINT).read_bytes() == (own_exp / CHECKPOINT).read_bytes()
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{", '{"files": 3}', '{"a": 1}'])
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{", '{"a": 1}', '{"files": {}, "options": {}, "written": 3}']
+)
 def test_a_damaged_record_is_named_with_the_remedy(text, packed, tmp_path):
     exp_dir = fetch_model(str(packed), tmp_path / "enh", CHECKPOINT)
     (exp_dir / SOURCE).write_text(text)
@@ -164,7 +166,7 @@ def test_a_model_from_the_hub_becomes_an_experiment(on_hub, contents, tmp_path):
     on_hub.publish({**contents, **extra}, "0" * 40)
     exp_dir = fetch(tmp_path)
     assert (exp_dir / CHECKPOINT).read_bytes() == contents[PACKED_CHECKPOINT]
-    assert json.loads((exp_dir / SOURCE).read_text())["revision"] == "0" * 40
+    assert json.loads((exp_dir / SOURCE).read_text())["options"]["revision"] == "0" * 40
     # nothing else of the repository comes here
     assert set(on_hub.stub.downloads) == {"meta.yaml", CONFIG, PACKED_CHECKPOINT}
 
@@ -178,7 +180,7 @@ def test_it_is_fetched_again_when_the_hub_has_another_revision(on_hub, contents,
     on_hub.publish(newer, NEXT)
     fetch(tmp_path)
     assert (exp_dir / CHECKPOINT).read_bytes() == newer[PACKED_CHECKPOINT]
-    assert json.loads((exp_dir / SOURCE).read_text())["revision"] == NEXT
+    assert json.loads((exp_dir / SOURCE).read_text())["options"]["revision"] == NEXT
 
 
 def test_without_the_hub_the_model_that_is_there_is_taken_with_a_note(
