@@ -12,6 +12,8 @@ from pathlib import Path
 
 from espnet2_tfckd.compatibility import untried_espnet
 
+SHARED_MEMORY = Path("/dev/shm")  # Linux; other systems have no such folder
+
 
 def run_command(main: Callable[[], None]) -> None:
     """Run a command line and turn what a user can fix into one line and an exit status.
@@ -29,7 +31,7 @@ def run_command(main: Callable[[], None]) -> None:
     except (ValueError, OSError, RuntimeError) as error:
         if os.environ.get("TFCKD_TRACEBACK"):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_in_words(error)}", file=sys.stderr)
         raise SystemExit(1) from error
     except KeyboardInterrupt:
         print("interrupted: run the same command again to continue", file=sys.stderr)
@@ -40,6 +42,19 @@ def run_command(main: Callable[[], None]) -> None:
             raise
         print(f"error: {type(error).__name__}: {error}. {sentence}", file=sys.stderr)
         raise SystemExit(1) from error
+
+
+def _in_words(error: Exception) -> str:
+    """The message of an error, with what the system leaves out where it names no file."""
+    if not isinstance(error, OSError) or error.errno is None or error.filename is not None:
+        return str(error)
+    if sys.platform == "linux" and not os.access(SHARED_MEMORY, os.W_OK | os.X_OK):
+        return (
+            f"{error}. Processes that work together need shared memory, and {SHARED_MEMORY} is "
+            "missing or not writable: as root, mount it with 'mount -t tmpfs -o mode=1777 tmpfs "
+            f"{SHARED_MEMORY}'"
+        )
+    return f"{error}. The system names no file; to see where it happened, set TFCKD_TRACEBACK=1"
 
 
 def cpu_cores() -> int:

@@ -1,10 +1,14 @@
-"""The command lines on systems other than Linux."""
+"""The command lines: errors of the system, and systems other than Linux."""
 
+import errno
 import os
 import subprocess
 import sys
 
-from espnet2_tfckd.cli import cpu_cores
+import pytest
+
+from espnet2_tfckd import cli
+from espnet2_tfckd.cli import cpu_cores, run_command
 
 # builds every command line without what only Linux has
 WITHOUT_LINUX = """
@@ -39,3 +43,26 @@ def test_cores_are_those_allowed_else_all_there_are(monkeypatch):
     assert cpu_cores() == 7
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert cpu_cores() == 1
+
+
+@pytest.mark.parametrize(
+    ("has_shared_memory", "file", "words"),
+    [
+        (False, None, "none/shm is missing or not writable: as root, mount it"),
+        (True, None, "set TFCKD_TRACEBACK=1"),
+        (False, "recordings/a.wav", "denied: 'recordings/a.wav'\n"),
+    ],
+)
+def test_an_error_of_the_system_says_more_where_it_names_no_file(
+    has_shared_memory, file, words, tmp_path, monkeypatch, capsys
+):
+    def fail():
+        raise PermissionError(errno.EACCES, "Permission denied", file)
+
+    monkeypatch.setattr(sys, "platform", "linux")
+    shared_memory = tmp_path if has_shared_memory else tmp_path / "none" / "shm"
+    monkeypatch.setattr(cli, "SHARED_MEMORY", shared_memory)
+    with pytest.raises(SystemExit):
+        run_command(fail)
+    said = capsys.readouterr().err
+    assert said.startswith("error: [Errno 13] Permission denied") and words in said
