@@ -17,8 +17,8 @@ lint: setup
 	@. local/path.sh && python -m ruff check . && python -m ruff format --check .
 
 bench: setup
-	@. local/path.sh && python -m tests.bench
+	@. local/path.sh && python -m tests.benchmarks.training_cost
 
 # options: make bench-peers ARGS='--student_exp DIR'
 bench-peers: setup
-	@. local/path.sh && python -m tests.bench_peers $(ARGS)
+	@. local/path.sh && python -m tests.benchmarks.causal_peers $(ARGS)

@@ -25,7 +25,7 @@ if [ "${TFCKD_PYTHON_OK:-}" != true ]; then
     export MALLOC_MMAP_THRESHOLD_=${MALLOC_MMAP_THRESHOLD_:-4294967296}
     export MALLOC_TRIM_THRESHOLD_=${MALLOC_TRIM_THRESHOLD_:-4294967296}
     # threads that wait for each other sleep soon: where another process keeps a core busy, those that
-    # spin as long as libgomp lets them make a training several times slower (tests/measure_threads.py)
+    # spin as long as libgomp lets them make a training several times slower (tests/benchmarks/threads.py)
     export GOMP_SPINCOUNT=${GOMP_SPINCOUNT:-1000}
     if ! tfckd_python_works; then
         export PATH=$tfckd_root/.venv/bin:$PATH

@@ -11,7 +11,7 @@ import torch
 import yaml
 from espnet2.train.distributed_utils import DistributedOption
 
-from espnet2_tfckd.task import EnhancementKDTask, EnhancementTask
+from espnet2_tfckd.training.task import EnhancementKDTask, EnhancementTask
 
 ROOT = Path(__file__).parent.parent
 CONFIGURATIONS = sorted([*ROOT.glob("conf/**/*.yaml"), *ROOT.glob("egs2/*/*/conf/**/*.yaml")])

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from espnet2_tfckd.datadir import audio_seconds, read_data_dir
+from espnet2_tfckd.data.datadir import audio_seconds, read_data_dir
 from tests.corpora.vctk_tree import write_tree, zip_folder
 from tests.recipes import (
     CONFIGS,

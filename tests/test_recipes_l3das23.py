@@ -6,7 +6,7 @@ import shutil
 import pytest
 import yaml
 
-from espnet2_tfckd.datadir import read_audio, read_data_dir
+from espnet2_tfckd.data.datadir import read_audio, read_data_dir
 from tests.corpora.l3das23_tree import write_tree
 from tests.recipes import CONFIGS, RATE, TINY, copy_repository, run_front_door, write_configs
 

@@ -10,7 +10,7 @@ def main(cmd: list[str] | None = None) -> None:
 
     ``--distiller``, ``--distiller_conf``, ``--teacher_config``, ``--teacher_model_file``.
     """
-    from espnet2_tfckd.task import EnhancementKDTask
+    from espnet2_tfckd.training.task import EnhancementKDTask
 
     EnhancementKDTask.main(cmd=cmd)
 

@@ -7,7 +7,7 @@ from espnet2_tfckd.cli import run_command
 
 def main(cmd: list[str] | None = None) -> None:
     """Run ESPnet's training; options as of ``espnet2.bin.enh_train``."""
-    from espnet2_tfckd.task import EnhancementTask
+    from espnet2_tfckd.training.task import EnhancementTask
 
     EnhancementTask.main(cmd=cmd)
 

@@ -17,11 +17,11 @@ from espnet2_tfckd.corpora.custom_pairs import (
     usable_pairs,
 )
 from espnet2_tfckd.corpora.inspection import Problem, report_problems
-from espnet2_tfckd.corpora.record import SETS, preparing
+from espnet2_tfckd.corpora.preparation import SETS, preparing
 from espnet2_tfckd.corpora.splits import SPEAKER_PATTERN, Splitting, check_pattern, name_fault
+from espnet2_tfckd.data.datadir import TABLES, file_of, write_data_dir
 from espnet2_tfckd.data.freshness import RECORD
 from espnet2_tfckd.data.paths import refuse_overlap
-from espnet2_tfckd.datadir import TABLES, file_of, write_data_dir
 
 REMEDY = "Fix the files, or leave them out: --on_bad_file skip"
 SOURCES = (

@@ -17,11 +17,11 @@ from espnet2_tfckd.corpora.inspection import CLIPPED, Problem, in_threads, inspe
 from espnet2_tfckd.corpora.mini import LEVEL_RANGE
 from espnet2_tfckd.corpora.mixing import mix_at_snr
 from espnet2_tfckd.corpora.pools import RATE, Clip, NoisePool, read_mono, speech_clips
-from espnet2_tfckd.corpora.record import SETS
+from espnet2_tfckd.corpora.preparation import SETS
 from espnet2_tfckd.corpora.splits import HELD_OUT, Splitting
 from espnet2_tfckd.data.audio import write_audio
+from espnet2_tfckd.data.datadir import DataDir, raise_problems, read_audio
 from espnet2_tfckd.data.paths import make_own_folder
-from espnet2_tfckd.datadir import DataDir, raise_problems, read_audio
 
 SHORTEST_NOISE = 0.25  # seconds
 EARLY = 0.05  # seconds of a room response after its peak that the reference keeps

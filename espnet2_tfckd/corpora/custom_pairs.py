@@ -6,10 +6,10 @@ from collections import Counter
 from pathlib import Path
 
 from espnet2_tfckd.corpora.inspection import CLIPPED, Problem, in_threads, inspect_pair
-from espnet2_tfckd.corpora.record import SETS
+from espnet2_tfckd.corpora.preparation import SETS
 from espnet2_tfckd.corpora.splits import Splitting
 from espnet2_tfckd.data.audio import audio_files
-from espnet2_tfckd.datadir import DataDir, file_of, read_scp
+from espnet2_tfckd.data.datadir import DataDir, file_of, read_scp
 
 Pairs = dict[str, tuple[str, str]]  # scp entries of mixture and reference by name
 

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from espnet2_tfckd.cli import atomic_write
 from espnet2_tfckd.data.audio import holds_floats
-from espnet2_tfckd.datadir import raise_problems, read_audio, signal_fault
+from espnet2_tfckd.data.datadir import raise_problems, read_audio, signal_fault
 
 FULL_SCALE = 0.999
 CLIPPED = 2e-3  # share of samples at full scale that counts as clipped

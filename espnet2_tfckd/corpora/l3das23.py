@@ -24,11 +24,11 @@ from espnet2_tfckd.corpora.inspection import (
     report_problems,
 )
 from espnet2_tfckd.corpora.l3das23_files import Utterance, files_of, needed_folders, scan
-from espnet2_tfckd.corpora.record import SETS, preparing
+from espnet2_tfckd.corpora.preparation import SETS, preparing
 from espnet2_tfckd.data.audio import kept_subtype, read_audio, write_audio
+from espnet2_tfckd.data.datadir import DataDir, write_data_dir
 from espnet2_tfckd.data.decoding import open_audio
 from espnet2_tfckd.data.paths import refuse_overlap
-from espnet2_tfckd.datadir import DataDir, write_data_dir
 
 RATE = 16000
 CHANNELS = 4  # of a microphone: W, Y, Z, X

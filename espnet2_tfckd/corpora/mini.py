@@ -28,10 +28,10 @@ from espnet2_tfckd.corpora.mini_pools import (
 )
 from espnet2_tfckd.corpora.mixing import mix_at_snr
 from espnet2_tfckd.corpora.pools import RATE, Clip, NoisePool, speech_clips
-from espnet2_tfckd.corpora.record import preparing
+from espnet2_tfckd.corpora.preparation import preparing
 from espnet2_tfckd.data.audio import audio_files, write_audio
+from espnet2_tfckd.data.datadir import DataDir, write_data_dir
 from espnet2_tfckd.data.paths import make_own_folder, refuse_overlap
-from espnet2_tfckd.datadir import DataDir, write_data_dir
 
 TEST_SNRS = (-2.5, 2.5, 7.5, 12.5)
 SNR_RANGE = (-5.0, 15.0)

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet2_tfckd.corpora.record import SETS
-from espnet2_tfckd.datadir import raise_problems
+from espnet2_tfckd.corpora.preparation import SETS
+from espnet2_tfckd.data.datadir import raise_problems
 
 #: The first folder below the one given, else the file's name up to the first ``-`` or ``_`` after
 #: its first letter.

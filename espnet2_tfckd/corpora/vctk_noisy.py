@@ -23,9 +23,9 @@ from espnet2_tfckd.corpora.inspection import (
     inspect_pair,
     report_problems,
 )
-from espnet2_tfckd.corpora.record import SETS, preparing
+from espnet2_tfckd.corpora.preparation import SETS, preparing
 from espnet2_tfckd.data.audio import audio_files, wav_files
-from espnet2_tfckd.datadir import DataDir, write_data_dir
+from espnet2_tfckd.data.datadir import DataDir, write_data_dir
 
 #: Where DataShare has the item's files: by identifier since its move, by name before.
 ADDRESSES = (

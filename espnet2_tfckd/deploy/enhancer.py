@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from espnet2_tfckd.deploy.exported import check_network, read_export
-from espnet2_tfckd.deploy.signals import Blocks, enhanced_frames, enhanced_windows, separated
+from espnet2_tfckd.deploy.streaming import Blocks, enhanced_frames, enhanced_windows, separated
 from espnet2_tfckd.models.configuration import Rate, model_rate
 
 CACHE = Path.home() / ".cache" / "espnet2_tfckd"
@@ -96,7 +96,7 @@ class TorchEnhancer(Enhancer):
     ):
         require_espnet(str(exp_dir))
         from espnet2_tfckd.deploy.onnx_export import has_plain_stft
-        from espnet2_tfckd.inference import load_separate_speech
+        from espnet2_tfckd.models.inference import load_separate_speech
 
         self._separate_speech = load_separate_speech(exp_dir, inference_model, device)
         self.model = self._separate_speech.enh_model

@@ -21,7 +21,7 @@ from espnet2_tfckd.data.audio import (
 from espnet2_tfckd.data.decoding import AudioFile, open_audio
 from espnet2_tfckd.data.paths import refuse_overlap
 from espnet2_tfckd.deploy.enhancer import Enhancer
-from espnet2_tfckd.deploy.signals import Blocks, resampled
+from espnet2_tfckd.deploy.streaming import Blocks, resampled
 
 STANDARD_STREAM = "-"
 _LEAST_SECONDS = 0.5  # in less, the mean of a signal is no offset

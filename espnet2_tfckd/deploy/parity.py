@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from espnet2_tfckd.deploy.enhancer import Enhancer, OnnxEnhancer, TorchEnhancer, model_folder
 from espnet2_tfckd.deploy.files import read_mixture
-from espnet2_tfckd.deploy.signals import enhanced_frames
+from espnet2_tfckd.deploy.streaming import enhanced_frames
 
 CHUNKS = (1, 7, 250)  # frames handed over at a time
 _AT_ONCE_SECONDS = 60  # of a file are enhanced at once: that takes memory

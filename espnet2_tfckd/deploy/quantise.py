@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from espnet2_tfckd.cli import atomic_write
-from espnet2_tfckd.datadir import DataDir, read_audio, read_data_dir
+from espnet2_tfckd.data.datadir import DataDir, read_audio, read_data_dir
 from espnet2_tfckd.deploy.exported import read_export, stamp
 from espnet2_tfckd.deploy.onnx_enhance import Enhancer
 from espnet2_tfckd.scoring.audio import read_channel

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from espnet2_tfckd.checkpoint import load_enhancement_model
 from espnet2_tfckd.cli import atomic_write
 from espnet2_tfckd.data.freshness import change, file_state, made_of, read_record, write_record
 from espnet2_tfckd.models import hub
+from espnet2_tfckd.models.checkpoint import load_enhancement_model
 from espnet2_tfckd.models.packs import PackedModel, unpack
 
 SOURCE = "source.json"  # in the experiment directory: what the model was fetched from

@@ -1,6 +1,6 @@
 """What a speech recogniser makes of an estimate: word error rate, and the L3DAS challenge's metric.
 
-Works on transcripts; the recognisers themselves are in :mod:`espnet2_tfckd.stages.recogniser`.
+Works on transcripts; the recognisers themselves are in :mod:`espnet2_tfckd.scoring.recogniser`.
 
 References:
     Task 1 of "Overview of the L3DAS23 Challenge on Audio-Visual Extended Reality",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from espnet2_tfckd.datadir import read_audio
+from espnet2_tfckd.data.datadir import read_audio
 
 
 def read_channel(entry: str, ref_channel: int) -> tuple[np.ndarray, int]:
     """Read one channel of finite audio; a file with a single channel has only that to offer.
 
     Args:
-        entry: As for :func:`espnet2_tfckd.datadir.read_audio`.
+        entry: As for :func:`espnet2_tfckd.data.datadir.read_audio`.
         ref_channel: Channel to take of a file with several, from 0.
 
     Shape:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from espnet2_tfckd.scoring.comparison_report import UNITS
+from espnet2_tfckd.experiment.report import UNITS
 from espnet2_tfckd.scoring.metrics import HEADINGS
 from espnet2_tfckd.scoring.tables import DECIMALS
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from espnet2_tfckd.data.datadir import file_of, read_scp
 from espnet2_tfckd.data.freshness import change, made_of, named_files
-from espnet2_tfckd.datadir import file_of, read_scp
 from espnet2_tfckd.scoring.journal import (
     JOURNAL,
     append_to_journal,

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from espnet2_tfckd.datadir import DataDir, read_scp
-from espnet2_tfckd.scoring.comparison_report import UNITS
+from espnet2_tfckd.data.datadir import DataDir, read_scp
+from espnet2_tfckd.experiment.report import UNITS
 from espnet2_tfckd.scoring.gains import Gains, Scores, gains_over, input_snrs, scatter_plot
 from espnet2_tfckd.scoring.journal import read_journal
 from espnet2_tfckd.scoring.listening import Listening, extremes, listen_in_turn

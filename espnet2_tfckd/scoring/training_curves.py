@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from espnet2_tfckd.scoring.listening import data_uri
-from espnet2_tfckd.training_log import logged_epochs
+from espnet2_tfckd.training.log import logged_epochs
 
 
 def validation_losses(models: Mapping[str, Path]) -> tuple[dict[str, dict[int, float]], list[str]]:

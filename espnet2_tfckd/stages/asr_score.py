@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from espnet2_tfckd.cli import run_command
-from espnet2_tfckd.datadir import read_data_dir
+from espnet2_tfckd.data.datadir import read_data_dir
 from espnet2_tfckd.scoring.asr import HEADINGS, score_transcripts
 from espnet2_tfckd.scoring.audio import read_channel
 from espnet2_tfckd.scoring.journal import append_to_journal
 from espnet2_tfckd.scoring.metrics import at_16_khz
 from espnet2_tfckd.scoring.parallel import score_systems
-from espnet2_tfckd.stages.recogniser import DEFAULT, OFFLINE, Recogniser, load_recogniser
+from espnet2_tfckd.scoring.recogniser import DEFAULT, OFFLINE, Recogniser, load_recogniser
 from espnet2_tfckd.stages.score import (
     journalled,
     parse_systems,
@@ -45,7 +45,7 @@ def asr_score(
         dataset: Name of the data set in the tables.
         systems: Estimates (scp) by the name of their system.
         results_dir: Directory of ``RESULTS.md`` and ``results.json``.
-        asr_model: See :func:`espnet2_tfckd.stages.recogniser.load_recogniser`.
+        asr_model: See :func:`espnet2_tfckd.scoring.recogniser.load_recogniser`.
         num_jobs: Number of processes for STOI; the recogniser runs in this one.
         ref_channel: Channel to score of files with several.
         device: Of the recogniser.

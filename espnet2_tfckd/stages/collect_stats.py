@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from espnet2_tfckd.cli import run_command
+from espnet2_tfckd.data.datadir import raise_problems, read_data_dir
 from espnet2_tfckd.data.freshness import RECORD, change, read_record, write_record
 from espnet2_tfckd.data.locking import only_one
-from espnet2_tfckd.datadir import raise_problems, read_data_dir
 from espnet2_tfckd.training.process import data_arguments, run_logged
 from espnet2_tfckd.training.statistics import SHAPE_FILES, audio_made_of, read_shapes
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from espnet2_tfckd.cli import at_least_one, atomic_write, not_negative, run_command
 from espnet2_tfckd.data.audio import write_audio
+from espnet2_tfckd.data.datadir import file_of, read_audio, read_data_dir
 from espnet2_tfckd.data.freshness import (
     change,
     changed_files,
@@ -22,12 +23,11 @@ from espnet2_tfckd.data.freshness import (
 )
 from espnet2_tfckd.data.locking import only_one
 from espnet2_tfckd.data.paths import refuse_overlap
-from espnet2_tfckd.datadir import file_of, read_audio, read_data_dir
-from espnet2_tfckd.deploy.signals import separated
-from espnet2_tfckd.inference import load_separate_speech, model_made_of
+from espnet2_tfckd.deploy.streaming import separated
 from espnet2_tfckd.models.configuration import check_rate
+from espnet2_tfckd.models.inference import load_separate_speech, model_made_of
+from espnet2_tfckd.models.parallel import list_devices, outcomes
 from espnet2_tfckd.scoring.parallel import MAX_NAMED
-from espnet2_tfckd.stages.enhance_workers import list_devices, outcomes
 from espnet2_tfckd.stages.profile import PROFILE, is_measured, profile_made_of, write_profile
 
 if TYPE_CHECKING:

@@ -16,13 +16,13 @@ from pathlib import Path
 
 from espnet2_tfckd.cli import cpu_cores, run_command
 from espnet2_tfckd.data.locking import only_one
-from espnet2_tfckd.inference import model_files
-from espnet2_tfckd.stages.experiment_jobs import MODEL
-from espnet2_tfckd.stages.experiment_plan import Plan
-from espnet2_tfckd.stages.experiment_results import TEACHER, take_over, write_results
-from espnet2_tfckd.stages.experiment_runner import Runner
-from espnet2_tfckd.stages.experiment_settings import Arm, Experiment, read_experiment
-from espnet2_tfckd.stages.experiment_workspace import Workspace
+from espnet2_tfckd.experiment.jobs import MODEL
+from espnet2_tfckd.experiment.plan import Plan
+from espnet2_tfckd.experiment.results import TEACHER, take_over, write_results
+from espnet2_tfckd.experiment.runner import Runner
+from espnet2_tfckd.experiment.settings import Arm, Experiment, read_experiment
+from espnet2_tfckd.experiment.workspace import Workspace
+from espnet2_tfckd.models.inference import model_files
 
 
 def selected(experiment: Experiment, arms: str, seeds: str) -> list[Arm]:

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from espnet2_tfckd.cli import run_command
-from espnet2_tfckd.inference import load_separate_speech
 from espnet2_tfckd.models.configuration import model_rate
+from espnet2_tfckd.models.inference import load_separate_speech
 
 _CONFIGURATION = ("encoder", "encoder_conf", "separator", "separator_conf", "decoder")
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from espnet2_tfckd.cli import run_command
+from espnet2_tfckd.data.datadir import audio_seconds, raise_problems, read_data_dir, write_data_dir
 from espnet2_tfckd.data.locking import only_one
-from espnet2_tfckd.datadir import audio_seconds, raise_problems, read_data_dir, write_data_dir
 
 
 def filter_data_dir(

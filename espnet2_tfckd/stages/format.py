@@ -14,16 +14,16 @@ import soxr
 
 from espnet2_tfckd.cli import at_least_one, atomic_write, run_command
 from espnet2_tfckd.data.audio import FINE_SUBTYPES, refuse_unwritable, write_audio
-from espnet2_tfckd.data.locking import only_one
-from espnet2_tfckd.data.paths import refuse_overlap
-from espnet2_tfckd.datadir import (
+from espnet2_tfckd.data.datadir import (
     DataDir,
     raise_problems,
     read_data_dir,
     source_files,
     write_data_dir,
 )
-from espnet2_tfckd.stages.audio import headroom_gain, process_in_shards, read_pair
+from espnet2_tfckd.data.locking import only_one
+from espnet2_tfckd.data.paths import refuse_overlap
+from espnet2_tfckd.data.shards import headroom_gain, process_in_shards, read_pair
 
 AUDIO_FORMATS = ("wav", "flac", "wav.ark", "flac.ark")
 PLAIN_SUBTYPES = ("PCM_U8", "PCM_S8", "PCM_16", *FINE_SUBTYPES)

@@ -10,9 +10,9 @@ from contextlib import chdir, redirect_stdout
 from io import StringIO
 from pathlib import Path
 
-from espnet2_tfckd.checkpoint import load_enhancement_model
 from espnet2_tfckd.cli import atomic_write, run_command
-from espnet2_tfckd.inference import model_files
+from espnet2_tfckd.models.checkpoint import load_enhancement_model
+from espnet2_tfckd.models.inference import model_files
 from espnet2_tfckd.models.packs import META
 
 

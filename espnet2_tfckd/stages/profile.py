@@ -155,8 +155,8 @@ def get_parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Run the measurement from the command line."""
     args = get_parser().parse_args()
-    from espnet2_tfckd.inference import load_separate_speech, model_made_of
     from espnet2_tfckd.models.configuration import model_rate
+    from espnet2_tfckd.models.inference import load_separate_speech, model_made_of
 
     separate_speech = load_separate_speech(args.exp_dir, args.inference_model)
     path = Path(args.exp_dir) / PROFILE

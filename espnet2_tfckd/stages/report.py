@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from espnet2_tfckd.cli import atomic_write, run_command
-from espnet2_tfckd.datadir import read_data_dir
+from espnet2_tfckd.data.datadir import read_data_dir
 from espnet2_tfckd.scoring.report import ScoredSet, render_report
 from espnet2_tfckd.stages.score import journalled, name_and_path, read_results
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from espnet2_tfckd.cli import atomic_write, cpu_cores, read_json, run_command
 from espnet2_tfckd.compatibility import INSTALL_CI_SDR
+from espnet2_tfckd.data.datadir import read_data_dir
 from espnet2_tfckd.data.freshness import digest_of
-from espnet2_tfckd.datadir import read_data_dir
 from espnet2_tfckd.scoring.metrics import PROTOCOLS
 from espnet2_tfckd.scoring.parallel import System, score_systems
 from espnet2_tfckd.scoring.tables import (

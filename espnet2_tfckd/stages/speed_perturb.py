@@ -10,10 +10,10 @@ import soxr
 
 from espnet2_tfckd.cli import at_least_one, run_command
 from espnet2_tfckd.data.audio import write_audio
+from espnet2_tfckd.data.datadir import DataDir, read_data_dir, source_files, write_data_dir
 from espnet2_tfckd.data.locking import only_one
 from espnet2_tfckd.data.paths import refuse_overlap
-from espnet2_tfckd.datadir import DataDir, read_data_dir, source_files, write_data_dir
-from espnet2_tfckd.stages.audio import headroom_gain, process_in_shards, read_pair
+from espnet2_tfckd.data.shards import headroom_gain, process_in_shards, read_pair
 
 
 def speed_perturb(

@@ -16,10 +16,10 @@ from espnet2_tfckd.data.freshness import RECORD, change, changes, read_record, w
 from espnet2_tfckd.data.locking import LOCK, only_one
 from espnet2_tfckd.models.configuration import check_rate, read_configuration
 from espnet2_tfckd.stages.format import parse_rate
+from espnet2_tfckd.training.log import Outcome, Progress
 from espnet2_tfckd.training.process import run_logged
 from espnet2_tfckd.training.settings import Training
 from espnet2_tfckd.training.statistics import SHAPE_FILES, read_shapes
-from espnet2_tfckd.training_log import Outcome, Progress
 
 FINISHED = "finished"  # this file in the training directory says so
 
@@ -59,7 +59,7 @@ def train(training: Training) -> Path:
             _run(training)
         checkpoint = training.exp_dir / training.inference_model
         if training.distill_config and not checkpoint.exists():
-            from espnet2_tfckd.checkpoint import export_student
+            from espnet2_tfckd.models.checkpoint import export_student
 
             export_student(training.output_dir, training.exp_dir, training.inference_model)
     if not checkpoint.exists():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from espnet2_tfckd.data.datadir import DataDir, read_data_dir
 from espnet2_tfckd.data.freshness import (
     RECORD,
     audio_of,
@@ -12,7 +13,6 @@ from espnet2_tfckd.data.freshness import (
     made_of,
     read_record,
 )
-from espnet2_tfckd.datadir import DataDir, read_data_dir
 
 SHAPE_FILES = ("speech_mix_shape", "speech_ref1_shape")
 

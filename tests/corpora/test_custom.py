@@ -11,8 +11,8 @@ from espnet2_tfckd.corpora.custom import OwnData, prepare_custom
 from espnet2_tfckd.corpora.custom_mixing import early_part, mix_channels
 from espnet2_tfckd.corpora.mixing import active_power, loop_excerpt
 from espnet2_tfckd.corpora.pools import NoisePool
-from espnet2_tfckd.corpora.record import SETS
-from espnet2_tfckd.datadir import read_audio, read_data_dir
+from espnet2_tfckd.corpora.preparation import SETS
+from espnet2_tfckd.data.datadir import read_audio, read_data_dir
 from tests.corpora.test_mini import contents, speech_like
 from tests.data.encoded import REFUSED
 

@@ -9,7 +9,7 @@ import soundfile
 from espnet2_tfckd.cli import run_command
 from espnet2_tfckd.corpora import l3das23, l3das23_files
 from espnet2_tfckd.corpora.l3das23 import prepare_l3das23
-from espnet2_tfckd.datadir import read_audio, read_data_dir
+from espnet2_tfckd.data.datadir import read_audio, read_data_dir
 from espnet2_tfckd.stages.format import format_data_dir
 from tests.ambisonics import RATE, simulate_scene, syllables
 from tests.corpora.l3das23_tree import folder_of, write_tree, write_utterance

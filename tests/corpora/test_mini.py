@@ -21,7 +21,7 @@ from espnet2_tfckd.corpora.pools import (
     read_opensfx,
     speech_clips,
 )
-from espnet2_tfckd.datadir import read_data_dir
+from espnet2_tfckd.data.datadir import read_data_dir
 
 RATE = 16000
 SPLITS = ("train", "valid", "test")

@@ -8,7 +8,7 @@ import soundfile
 
 from espnet2_tfckd.corpora import vctk_noisy
 from espnet2_tfckd.corpora.vctk_noisy import PARTS, prepare_vctk_noisy
-from espnet2_tfckd.datadir import read_data_dir
+from espnet2_tfckd.data.datadir import read_data_dir
 from tests.corpora.vctk_tree import RATE, write_tree, zip_folder
 
 

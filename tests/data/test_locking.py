@@ -15,8 +15,8 @@ from espnet2_tfckd.corpora.download import fetch_zips, unpack_flat
 from espnet2_tfckd.corpora.l3das23 import prepare_l3das23
 from espnet2_tfckd.corpora.mini import prepare_mini
 from espnet2_tfckd.corpora.vctk_noisy import ZIPS, prepare_vctk_noisy
+from espnet2_tfckd.data.datadir import read_data_dir
 from espnet2_tfckd.data.locking import only_one
-from espnet2_tfckd.datadir import read_data_dir
 from espnet2_tfckd.stages.extract_noise import extract_noise
 from espnet2_tfckd.stages.filter import filter_data_dir
 from espnet2_tfckd.stages.format import format_data_dir

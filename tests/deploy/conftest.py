@@ -12,7 +12,7 @@ CAUSAL = {"channels": 8, "heads": 2, "causal": True, "attention_window": 5}
 
 
 def _make_experiment(folder, separator="dpdcrn", encoder_conf=STFT, **separator_conf):
-    from espnet2_tfckd.task import EnhancementTask
+    from espnet2_tfckd.training.task import EnhancementTask
 
     config = {
         "encoder": "stft",

@@ -13,7 +13,7 @@ import soundfile
 
 from espnet2_tfckd.deploy import command, enhancer
 from espnet2_tfckd.deploy.enhancer import TorchEnhancer, load_enhancer
-from espnet2_tfckd.deploy.signals import whole_hops
+from espnet2_tfckd.deploy.streaming import whole_hops
 
 CHECKPOINT = "valid.loss.best.pth"
 

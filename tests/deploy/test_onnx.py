@@ -13,7 +13,7 @@ import soundfile
 from espnet2_tfckd.deploy import onnx_export
 from espnet2_tfckd.deploy.onnx_enhance import Enhancer
 from espnet2_tfckd.deploy.onnx_export import export_onnx
-from espnet2_tfckd.deploy.signals import separated
+from espnet2_tfckd.deploy.streaming import separated
 from espnet2_tfckd.models.configuration import Rate
 from espnet2_tfckd.stages.export import export_model
 
@@ -143,7 +143,7 @@ def test_an_export_that_differs_from_torch_is_refused_and_leaves_nothing(
 
 
 def test_other_networks_and_other_transforms_are_refused(tmp_path, make_experiment):
-    from espnet2_tfckd.inference import load_separate_speech
+    from espnet2_tfckd.models.inference import load_separate_speech
 
     rnn = make_experiment(tmp_path / "rnn", separator="rnn", num_spk=1, unit=8, layer=1)
     with pytest.raises(ValueError, match="only DPDCRN can be exported.*RNNSeparator"):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from espnet2_tfckd.datadir import DataDir, write_data_dir
+from espnet2_tfckd.data.datadir import DataDir, write_data_dir
 from espnet2_tfckd.deploy import command
 from espnet2_tfckd.deploy.enhancer import load_enhancer
 from espnet2_tfckd.deploy.onnx_enhance import Enhancer

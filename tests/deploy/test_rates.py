@@ -29,7 +29,7 @@ def rate(request):
 @pytest.fixture(scope="module")
 def model(rate, make_experiment, tmp_path_factory):
     """Experiment of a model as a training at that rate leaves it, its YAML naming 16 kHz."""
-    from espnet2_tfckd.task import EnhancementTask
+    from espnet2_tfckd.training.task import EnhancementTask
 
     exp_dir = make_experiment(tmp_path_factory.mktemp("rate") / "enh_model", **CAUSAL)
     arguments = ["--config", str(exp_dir / "train.yaml"), "--output_dir", str(exp_dir)]

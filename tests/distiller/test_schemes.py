@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from espnet2_tfckd.task import distiller_choices
+from espnet2_tfckd.training.task import distiller_choices
 from tests.distiller.features import all_outputs, mapped, random_inputs, shapes
 
 STUDENT, TEACHER = shapes(channels=4, blocks=1), shapes(channels=6, blocks=2)

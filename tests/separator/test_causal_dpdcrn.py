@@ -177,7 +177,7 @@ def test_espnet_streams_it_as_it_enhances_at_once(tmp_path):
     from espnet2.bin.enh_inference import SeparateSpeech
     from espnet2.bin.enh_inference_streaming import SeparateSpeechStreaming
 
-    from espnet2_tfckd.task import EnhancementTask
+    from espnet2_tfckd.training.task import EnhancementTask
 
     stft = {"n_fft": 64, "hop_length": 32}
     config = {

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 import yaml
 
-from espnet2_tfckd.datadir import DataDir, write_data_dir
+from espnet2_tfckd.data.datadir import DataDir, write_data_dir
 from tests.stages.pairs import make_data_dir
 
 RATE = 16000

@@ -3,7 +3,7 @@
 import numpy as np
 import soundfile
 
-from espnet2_tfckd.datadir import DataDir, write_data_dir
+from espnet2_tfckd.data.datadir import DataDir, write_data_dir
 
 RATE = 16000
 IDS = ("ann-1", "ann-2", "bob-1")

@@ -10,11 +10,11 @@ import pytest
 import soundfile
 import torch
 
-from espnet2_tfckd.datadir import read_data_dir
+from espnet2_tfckd.data.datadir import read_data_dir
 from espnet2_tfckd.scoring.metrics import stoi
+from espnet2_tfckd.scoring.recogniser import load_recogniser
 from espnet2_tfckd.stages import asr_score as stage
 from espnet2_tfckd.stages.asr_score import asr_score
-from espnet2_tfckd.stages.recogniser import load_recogniser
 from espnet2_tfckd.stages.score import score
 
 # What the stand-in hears: by the file's name, since every file's content is one of a kind.

@@ -8,7 +8,7 @@ import pytest
 import soundfile
 
 from espnet2_tfckd.cli import run_command
-from espnet2_tfckd.datadir import DataDir, read_audio, read_data_dir, write_data_dir
+from espnet2_tfckd.data.datadir import DataDir, read_audio, read_data_dir, write_data_dir
 from espnet2_tfckd.stages import filter as filter_stage
 from espnet2_tfckd.stages import format as format_stage
 from espnet2_tfckd.stages.filter import filter_data_dir
@@ -104,7 +104,7 @@ class TestFormat:
             format_data_dir(pairs_dir, tmp_path / "out")
 
     def test_rerun_after_a_failure_does_only_what_is_left(self, pairs_dir, tmp_path, monkeypatch):
-        monkeypatch.setattr("espnet2_tfckd.stages.audio.SHARD_SIZE", 1)
+        monkeypatch.setattr("espnet2_tfckd.data.shards.SHARD_SIZE", 1)
         good = (pairs_dir / "bob-1_m.wav").read_bytes()
         (pairs_dir / "bob-1_m.wav").write_bytes(b"RIFF no")
         with pytest.raises(ValueError, match="bob-1"):

@@ -11,10 +11,10 @@ import pytest
 import soundfile
 import torch
 
-from espnet2_tfckd.datadir import read_data_dir, read_scp, write_data_dir
-from espnet2_tfckd.deploy.signals import separated
-from espnet2_tfckd.inference import load_separate_speech
-from espnet2_tfckd.stages import enhance_workers
+from espnet2_tfckd.data.datadir import read_data_dir, read_scp, write_data_dir
+from espnet2_tfckd.deploy.streaming import separated
+from espnet2_tfckd.models import parallel as enhance_workers
+from espnet2_tfckd.models.inference import load_separate_speech
 from espnet2_tfckd.stages.enhance import Inference, enhance
 
 CHECKPOINT = "valid.loss.best.pth"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from espnet2_tfckd.datadir import read_audio
+from espnet2_tfckd.data.datadir import read_audio
 from espnet2_tfckd.stages import extract_noise as noise_stage
 from espnet2_tfckd.stages.extract_noise import extract_noise
 from tests.stages.pairs import BAD_AUDIO, IDS, RATE, make_data_dir, overwrite, signals

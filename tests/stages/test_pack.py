@@ -6,7 +6,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from espnet2_tfckd.inference import load_separate_speech
+from espnet2_tfckd.models.inference import load_separate_speech
 from espnet2_tfckd.stages.pack import pack_model
 
 CHECKPOINT = "valid.loss.best.pth"

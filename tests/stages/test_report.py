@@ -10,12 +10,12 @@ import pytest
 import soundfile
 from PIL import Image
 
-from espnet2_tfckd.datadir import read_data_dir, write_data_dir
+from espnet2_tfckd.data.datadir import read_data_dir, write_data_dir
 from espnet2_tfckd.scoring import report as pages
 from espnet2_tfckd.stages.report import report
 from espnet2_tfckd.stages.score import update_results
 from tests.browser import open_browser, wait_until
-from tests.stages.experiments import LINE
+from tests.experiment.experiments import LINE
 
 GAINS = {"teacher": (4, 3, 2, 1), "distilled": (1, -2, 3, 0)}  # SI-SDR of the four utterances
 LOSSES = {"teacher": (-1.0, -2.5), "distilled": (-0.5, float("nan"))}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from espnet2_tfckd.datadir import read_data_dir
+from espnet2_tfckd.data.datadir import read_data_dir
 from espnet2_tfckd.stages.score import score
 
 KEYS = ["system", "dataset", "num_utterances", "pesq_wb", "stoi", "estoi", "si_sdr", "sdr"]

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from espnet2_tfckd.data.datadir import DataDir, read_data_dir, write_data_dir
 from espnet2_tfckd.data.freshness import RECORD, write_record
 from espnet2_tfckd.data.locking import only_one
-from espnet2_tfckd.datadir import DataDir, read_data_dir, write_data_dir
 from espnet2_tfckd.stages.train import train
 from espnet2_tfckd.training.process import data_arguments, run_logged
 from espnet2_tfckd.training.settings import Training
@@ -299,7 +299,7 @@ class TestDistillation:
             calls.append((train_dir, exp_dir, checkpoint))
             (exp_dir / checkpoint).touch()
 
-        monkeypatch.setattr("espnet2_tfckd.checkpoint.export_student", export)
+        monkeypatch.setattr("espnet2_tfckd.models.checkpoint.export_student", export)
         return calls
 
     def test_both_yamls_are_merged_and_the_teacher_named(self, distillation, trainer, exported):

@@ -1,0 +1,83 @@
+"""Making data directories once: by one process, and anew if they are made of other things."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from espnet2_tfckd.data.datadir import read_data_dir, source_files
+from espnet2_tfckd.data.freshness import RECORD, change, made_of, read_record, write_record
+from espnet2_tfckd.data.locking import only_one
+from espnet2_tfckd.data.paths import MARKER
+
+SETS = ("train", "valid", "test")
+
+
+@contextmanager
+def preparing(
+    data_dir: Path, files: Iterable[Path], options: dict, revision: int = 1
+) -> Iterator[bool]:
+    """Hold ``data_dir`` for this process, and say whether its data directories are to be made.
+
+    What they are made of is recorded once the block has made them. A corpus may have hundreds of
+    gigabytes: of its files, size, times and inode count here. The stages that read the audio
+    compare its contents.
+
+    Args:
+        data_dir: Holds ``train``, ``valid`` and ``test``.
+        files: Recordings, and whatever else they are made of.
+        options: All options that matter.
+        revision: Of the code that makes them; raised when it makes others.
+
+    Yields:
+        Whether there is something to do; the earlier record is gone then.
+
+    Raises:
+        RuntimeError: Another process is working on ``data_dir``.
+        ValueError: If a data directory is there that this project did not write.
+    """
+    with only_one(data_dir):
+        made = _to_prepare(data_dir, files, options, revision)
+        yield made is not None
+        if made is not None:
+            write_record(data_dir / RECORD, made)
+
+
+def _to_prepare(data_dir: Path, files: Iterable[Path], options: dict, revision: int) -> dict | None:
+    """What the data directories are to be made of; None if they are."""
+    record = data_dir / RECORD
+    before = read_record(record)
+    made = made_of(
+        {str(path): path for path in files}, options, {"revision": revision}, contents=False
+    )
+    reason = change(before, made)
+    if not reason and not _are_whole(data_dir):
+        reason = "not all is there any more"
+    if not reason:
+        print("the data directories are up to date with these options")
+        return None
+    _refuse_others(data_dir)
+    if before is not None:
+        print(f"the data directories are made anew: {reason}")
+    record.unlink(missing_ok=True)
+    return made
+
+
+def _refuse_others(data_dir: Path) -> None:
+    """Before any work is done; writing refuses them too."""
+    for name in SETS:
+        if (data_dir / name / "wav.scp").exists() and not (data_dir / name / MARKER).exists():
+            raise ValueError(
+                f"{data_dir / name} is a data directory that stage 1 did not write and would "
+                "overwrite: give another --datadir, or leave stage 1 out with --stage 2 to use it"
+            )
+
+
+def _are_whole(data_dir: Path) -> bool:
+    """Whether the three data directories can be read and all their audio is there."""
+    try:
+        contents = [read_data_dir(data_dir / name) for name in SETS]
+    except (ValueError, FileNotFoundError):
+        return False
+    return all(file.is_file() for data in contents for file in source_files(data))

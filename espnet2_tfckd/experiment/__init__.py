@@ -1,0 +1,1 @@
+"""Many trainings compared: settings, plan, jobs, results, comparison and its report."""

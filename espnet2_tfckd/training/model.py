@@ -1,0 +1,168 @@
+"""The training-time model that joins student, teacher and distiller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from espnet2.enh.espnet_model import ESPnetEnhancementModel
+from espnet2.torch_utils.device_funcs import force_gatherable
+from torch import nn
+
+from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs
+from espnet2_tfckd.training.feature_tap import FeatureTap
+
+
+class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
+    """ESPnet's enhancement model whose training loss also compares it with a teacher.
+
+    In training, ``forward_enhance`` runs the teacher on the same mixture and hands both networks'
+    features on in ``others``; ``forward_loss`` adds the distiller's loss to ESPnet's. In
+    validation the teacher does not run: the loss is then the enhancement loss alone, comparable
+    with that of a model trained without a teacher.
+
+    ``state_dict()`` and ``parameters()`` hold student and distiller, never the teacher, which stays
+    frozen and in eval mode.
+
+    Args:
+        teacher: A trained enhancement model.
+        distiller: The distillation loss.
+        distill_weight: Weight of the distillation loss beside the enhancement loss.
+        distill_updates: Training batches over which that weight falls to 0, in a straight line; 0:
+            it stays.
+        student_tap: Where the student's features are; needed where its separator does not hand
+            them out itself, as DPDCRN does.
+        teacher_tap: The same of the teacher.
+        kwargs: Those of :class:`ESPnetEnhancementModel`, for the student.
+
+    Raises:
+        ValueError: Weight or updates are negative, or the two models normalise the mixture
+            differently.
+    """
+
+    def __init__(
+        self,
+        *,
+        teacher: ESPnetEnhancementModel,
+        distiller: AbsDistiller,
+        distill_weight: float = 1.0,
+        distill_updates: int = 0,
+        student_tap: FeatureTap | None = None,
+        teacher_tap: FeatureTap | None = None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if distill_weight < 0:
+            raise ValueError(f"distill_weight must not be negative, but is {distill_weight}")
+        if distill_updates < 0:
+            raise ValueError(f"distill_updates must not be negative, but is {distill_updates}")
+        self.distill_weight, self.distill_updates = distill_weight, distill_updates
+        self.student_tap, self.teacher_tap = student_tap, teacher_tap
+        for option in ("normalize_variance", "normalize_variance_per_ch"):
+            if getattr(teacher, option) != getattr(self, option):
+                raise ValueError(
+                    f"model_conf.{option} differs between teacher ({getattr(teacher, option)}) and "
+                    f"student ({getattr(self, option)}): they must see the same mixture"
+                )
+        self.distiller = distiller
+        # A tuple hides the teacher from the module tree: no checkpoint, no optimizer, no train().
+        self._hidden_teacher = (teacher.eval().requires_grad_(False),)
+
+    @property
+    def teacher(self) -> ESPnetEnhancementModel:
+        """The frozen teacher."""
+        return self._hidden_teacher[0]
+
+    def _apply(self, fn, recurse=True):
+        """Move the teacher along with the student, ``.to(device)`` being made of this."""
+        self.teacher._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    def forward_enhance(self, speech_mix, speech_lengths, additional=None, fs=None):
+        """As ESPnet's; in training, ``others["distill"]`` holds (student, teacher) inputs."""
+        if not self.training:
+            return super().forward_enhance(speech_mix, speech_lengths, additional, fs)
+        mixture = (speech_mix, speech_lengths, additional, fs)
+        outputs, student = with_features(
+            super().forward_enhance, self.separator, self.student_tap, *mixture
+        )
+        with torch.no_grad():
+            _, teacher = with_features(
+                self.teacher.forward_enhance, self.teacher.separator, self.teacher_tap, *mixture
+            )
+        outputs[3]["distill"] = (student, teacher)
+        return outputs
+
+    def forward_loss(
+        self, speech_pre, speech_lengths, feature_mix, feature_pre, others, speech_ref, *args, **kw
+    ):
+        """As ESPnet's, plus the distiller's loss in training; logs both apart."""
+        others = dict(others)
+        distill = others.pop("distill", None)
+        loss, stats, weight, perm = super().forward_loss(
+            speech_pre, speech_lengths, feature_mix, feature_pre, others, speech_ref, *args, **kw
+        )
+        if distill is None:
+            return loss, stats, weight, perm
+        with torch.no_grad():
+            reference, _ = self.encoder(speech_ref[0], speech_lengths)
+        student, teacher = (replace(inputs, reference=reference) for inputs in distill)
+        self.distiller.updates += 1
+        with torch.autocast(loss.device.type, enabled=False):
+            kd_loss, kd_stats = self.distiller(student, teacher)
+        enhancement_loss = loss
+        loss = self.distiller.enhancement_weight * loss + self.present_weight() * kd_loss
+        parts = {
+            "loss": loss.detach(),
+            "enh_loss": enhancement_loss.detach(),
+            "kd_loss": kd_loss.detach(),
+            **kd_stats,
+        }
+        stats |= force_gatherable(parts, loss.device)
+        return loss, stats, weight, perm
+
+    def present_weight(self) -> float:
+        """Weight of the distillation loss at the present update."""
+        if not self.distill_updates:
+            return self.distill_weight
+        left = 1 - (int(self.distiller.updates) - 1) / self.distill_updates
+        return self.distill_weight * max(0.0, left)
+
+
+def with_features(
+    forward_enhance: Callable,
+    separator: nn.Module,
+    tap: FeatureTap | None,
+    speech_mix: torch.Tensor,
+    speech_lengths: torch.Tensor,
+    additional: dict | None = None,
+    fs: int | None = None,
+) -> tuple[tuple, DistillInputs]:
+    """Enhance a batch and keep what a distiller needs to know of it.
+
+    Args:
+        forward_enhance: That of an ESPnet enhancement model.
+        separator: Its separator.
+        tap: Where the separator's features are, if it does not hand them out itself.
+        speech_mix: Mixture, (B, samples) or (B, samples, M).
+        speech_lengths: (B,).
+        additional: For the separator.
+        fs: Sampling rate.
+
+    Returns:
+        What ``forward_enhance`` returned, and the features with the estimate; there are none if
+        the separator hands out none and there is no tap.
+
+    Raises:
+        ValueError: The tap does not fit, or a layer has another number of frames than the first.
+    """
+    if tap is None:
+        additional = {**(additional or {}), "feature_sets": True}
+        outputs = forward_enhance(speech_mix, speech_lengths, additional, fs)
+        sets = outputs[3].get("feature_sets", {})
+    else:
+        with tap.record(separator, len(speech_mix)) as sets:
+            outputs = forward_enhance(speech_mix, speech_lengths, additional, fs)
+    estimate, _, spectrum, _ = outputs
+    return outputs, DistillInputs(sets, spectrum[0], estimate[0])

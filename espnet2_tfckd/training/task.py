@@ -1,0 +1,218 @@
+"""From configuration to objects: ESPnet's enhancement task, with and without a teacher."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+from espnet2.enh.espnet_model import ESPnetEnhancementModel
+from espnet2.tasks.enh import EnhancementTask as ESPnetEnhancementTask
+from espnet2.train.class_choices import ClassChoices
+from espnet2.utils.nested_dict_action import NestedDictAction
+from espnet2.utils.types import str_or_none
+
+from espnet2_tfckd.distiller.abckd import ABCKDDistiller
+from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, FeatureShapes
+from espnet2_tfckd.distiller.at import AttentionTransferDistiller
+from espnet2_tfckd.distiller.clskd import CLSKDDistiller
+from espnet2_tfckd.distiller.dfkd import DFKDDistiller
+from espnet2_tfckd.distiller.dispatch import DISPatchDistiller
+from espnet2_tfckd.distiller.fitnets import FitNetsDistiller
+from espnet2_tfckd.distiller.i2srf_tfckd import I2SRFTFCKDDistiller
+from espnet2_tfckd.distiller.response import ResponseDistiller
+from espnet2_tfckd.distiller.reviewkd import ReviewKDDistiller
+from espnet2_tfckd.distiller.rfpkd import RFPKDDistiller
+from espnet2_tfckd.distiller.semckd import SemCKDDistiller
+from espnet2_tfckd.distiller.sp import SimilarityPreservingDistiller
+from espnet2_tfckd.distiller.two_step import TwoStepDistiller
+from espnet2_tfckd.models.checkpoint import load_enhancement_model
+from espnet2_tfckd.training.feature_tap import FeatureTap
+from espnet2_tfckd.training.model import ESPnetEnhancementKDModel, with_features
+from espnet2_tfckd.training.trainer import KDTrainer, ResumableTrainer
+
+distiller_choices = ClassChoices(
+    name="distiller",
+    classes=dict(
+        abckd=ABCKDDistiller,
+        at=AttentionTransferDistiller,
+        clskd=CLSKDDistiller,
+        dfkd=DFKDDistiller,
+        dispatch=DISPatchDistiller,
+        fitnets=FitNetsDistiller,
+        i2srf_tfckd=I2SRFTFCKDDistiller,
+        response=ResponseDistiller,
+        reviewkd=ReviewKDDistiller,
+        rfpkd=RFPKDDistiller,
+        semckd=SemCKDDistiller,
+        sp=SimilarityPreservingDistiller,
+        two_step=TwoStepDistiller,
+    ),
+    type_check=AbsDistiller,
+    default="i2srf_tfckd",
+)
+
+
+class EnhancementTask(ESPnetEnhancementTask):
+    """ESPnet's enhancement task with a trainer that survives being killed."""
+
+    trainer = ResumableTrainer
+
+
+class EnhancementKDTask(EnhancementTask):
+    """Trains a student with ESPnet's options, a teacher and a distiller."""
+
+    class_choices_list = [*EnhancementTask.class_choices_list, distiller_choices]
+    trainer = KDTrainer
+
+    @classmethod
+    def add_task_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        super().add_task_arguments(parser)
+        group = parser.add_argument_group(description="Distillation related")
+        group.add_argument(
+            "--teacher_config",
+            type=str_or_none,
+            default=None,
+            help="config.yaml of the trained teacher",
+        )
+        group.add_argument(
+            "--teacher_model_file",
+            type=str_or_none,
+            default=None,
+            help="Checkpoint of the teacher; it must fit --teacher_config in every key",
+        )
+        for network in ("student", "teacher"):
+            group.add_argument(
+                f"--{network}_features",
+                action=NestedDictAction,
+                default=None,
+                help=f"Modules of the {network}'s separator to distil, by set; "
+                "needed where it is not a DPDCRN, by schemes that compare features",
+            )
+        group.add_argument(
+            "--distill_weight",
+            type=float,
+            default=1.0,
+            help="Weight of the distillation loss beside the enhancement loss",
+        )
+        group.add_argument(
+            "--distill_updates",
+            type=int,
+            default=0,
+            help="Updates over which that weight falls to 0 in a straight line; 0: it stays",
+        )
+
+    @classmethod
+    def build_model(cls, args: argparse.Namespace) -> ESPnetEnhancementModel:
+        """Build student, teacher and distiller.
+
+        Raises:
+            ValueError: No teacher is named, it does not fit its checkpoint, the batches are not of
+                one fixed length, or a network has no feature sets that the scheme needs.
+        """
+        if not (args.teacher_config and args.teacher_model_file):
+            raise ValueError("distillation needs --teacher_config and --teacher_model_file")
+        student = ESPnetEnhancementTask.build_model(args)
+        # Its weights are not the seed's business: the student starts as it would without a teacher.
+        with torch.random.fork_rng(devices=[]):
+            teacher = load_enhancement_model(args.teacher_config, args.teacher_model_file)
+            samples = fixed_chunk_length(args)
+            student_tap = _tap(args.student_features, student, "student_features")
+            teacher_tap = _tap(args.teacher_features, teacher, "teacher_features")
+            scheme = distiller_choices.get_class(args.distiller)
+            student_shapes, teacher_shapes, frames = {}, {}, 0
+            if scheme.uses_features:
+                student_shapes, frames = feature_shapes(student, samples, student_tap)
+                teacher_shapes, teacher_frames = feature_shapes(teacher, samples, teacher_tap)
+                if frames != teacher_frames:
+                    raise ValueError(
+                        f"a chunk has {frames} frames in the student and {teacher_frames} in the "
+                        "teacher: use the same encoder_conf.hop_length in both"
+                    )
+            distiller = scheme(
+                student_shapes, teacher_shapes, frames, args.batch_size, **args.distiller_conf
+            )
+        return ESPnetEnhancementKDModel(
+            teacher=teacher,
+            distiller=distiller,
+            distill_weight=args.distill_weight,
+            distill_updates=args.distill_updates,
+            student_tap=student_tap,
+            teacher_tap=teacher_tap,
+            encoder=student.encoder,
+            separator=student.separator,
+            decoder=student.decoder,
+            mask_module=student.mask_module,
+            loss_wrappers=student.loss_wrappers,
+            **args.model_conf,
+        )
+
+
+def fixed_chunk_length(args: argparse.Namespace) -> int:
+    """Samples of every training chunk.
+
+    Raises:
+        ValueError: Training batches differ in length.
+    """
+    if args.iterator_type != "chunk" or not str(args.chunk_length).isdigit():
+        raise ValueError(
+            "distillation compares frames across a batch and needs batches of one fixed length: "
+            f"set iterator_type to chunk (is {args.iterator_type}) and chunk_length to one number "
+            f"of samples (is {args.chunk_length})"
+        )
+    return int(args.chunk_length)
+
+
+def _tap(
+    layers: dict[str, list] | None, model: ESPnetEnhancementModel, option: str
+) -> FeatureTap | None:
+    return FeatureTap(layers, model.separator, option) if layers else None
+
+
+@torch.no_grad()
+def feature_shapes(
+    model: ESPnetEnhancementModel, samples: int, tap: FeatureTap | None
+) -> tuple[FeatureShapes, int]:
+    """Sizes of a network's features for a mixture of a given length.
+
+    Args:
+        model: The enhancement model.
+        samples: Length of the mixture.
+        tap: Where its features are, if its separator does not hand them out itself.
+
+    Returns:
+        (C, F) of each layer, by set, and the number of frames.
+
+    Raises:
+        ValueError: The separator has no feature sets, or its layers differ in frame rate.
+    """
+    separator = model.separator
+    # ESPnet's TF-GridNets call it n_imics
+    microphones = getattr(separator, "microphones", getattr(separator, "n_imics", 1))
+    shape = (1, samples) if microphones == 1 else (1, samples, microphones)
+    was_training = model.training
+    generator = torch.Generator().manual_seed(0)
+    mixture = torch.randn(shape, generator=generator)
+    _, inputs = with_features(
+        model.eval().forward_enhance, separator, tap, mixture, torch.tensor([samples])
+    )
+    model.train(was_training)
+    if not inputs.feature_sets:
+        raise ValueError(
+            f"{type(separator).__name__} offers no feature sets to distil from: name its layers "
+            "with student_features or teacher_features, or take a scheme on the output alone"
+        )
+    frames = {
+        f"{name}[{n}]": x.shape[2]
+        for name, layers in inputs.feature_sets.items()
+        for n, x in enumerate(layers)
+    }
+    if len(set(frames.values())) > 1:
+        raise ValueError(
+            f"layers of {type(separator).__name__} differ in frame rate: {frames}; leave some out, "
+            "or drop what is too many at the beginning with skip_frames"
+        )
+    shapes = {
+        name: [(x.shape[1], x.shape[3]) for x in layers]
+        for name, layers in inputs.feature_sets.items()
+    }
+    return shapes, next(iter(frames.values()))

@@ -1,0 +1,329 @@
+"""Model, task and trainer: a distillation with ESPnet's own machinery on a few seconds of audio."""
+
+from __future__ import annotations
+
+import shutil
+import types
+from datetime import timedelta
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+
+from espnet2_tfckd.bin import enh_kd_train
+from espnet2_tfckd.models.checkpoint import export_student, load_enhancement_model
+from espnet2_tfckd.training.task import EnhancementKDTask, EnhancementTask, distiller_choices
+from espnet2_tfckd.training.trainer import restore_checkpoint
+
+CHUNK = 4096
+FUSING = ("clskd", "i2srf_tfckd", "reviewkd", "rfpkd")  # whose width is an option
+
+
+def configuration(**changes) -> dict:
+    stft = {"n_fft": 64, "hop_length": 32}
+    return {
+        "encoder": "stft",
+        "encoder_conf": stft,
+        "separator": "dpdcrn",
+        "separator_conf": {"channels": 8, "heads": 2, "blocks": 1},
+        "decoder": "stft",
+        "decoder_conf": stft,
+        "criterions": [
+            {"name": "snr", "conf": {}, "wrapper": "fixed_order", "wrapper_conf": {"weight": 1.0}}
+        ],
+        "iterator_type": "chunk",
+        "chunk_length": CHUNK,
+        "batch_size": 2,
+        "num_workers": 0,
+        "max_epoch": 1,
+        "optim": "adam",
+        "use_tensorboard": True,
+        "log_interval": 1,
+        "best_model_criterion": [["valid", "loss", "min"]],
+        **changes,
+    }
+
+
+def write_yaml(path, content):
+    path.write_text(yaml.safe_dump(content))
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def teacher_files(tmp_path_factory):
+    """Directory of an untrained teacher with two dual-path blocks."""
+    folder = tmp_path_factory.mktemp("teacher")
+    torch.manual_seed(0)
+    config = configuration(separator_conf={"channels": 16, "heads": 2, "blocks": 2})
+    path = write_yaml(folder / "train.yaml", config)
+    args = EnhancementTask.get_parser().parse_args(["--config", path, "--output_dir", str(folder)])
+    torch.save(EnhancementTask.build_model(args).state_dict(), folder / "teacher.pth")
+    (folder / "config.yaml").write_text(yaml.safe_dump(vars(args)))
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Options that name four utterances of random audio for training and validation."""
+    rng = np.random.default_rng(0)
+    files = {"speech_mix": "wav.scp", "speech_ref1": "spk1.scp"}
+    options = []
+    for name, scp in files.items():
+        lines, shapes = [], []
+        for n in range(4):
+            path = tmp_path / f"{name}{n}.wav"
+            soundfile.write(path, rng.standard_normal(2 * CHUNK + 1) * 0.1, 16000)
+            lines.append(f"utt{n} {path}\n")
+            shapes.append(f"utt{n} {2 * CHUNK + 1}\n")
+        (tmp_path / scp).write_text("".join(lines))
+        (tmp_path / f"{name}_shape").write_text("".join(shapes))
+        for phase in ("train", "valid"):
+            options += [f"--{phase}_data_path_and_name_and_type", f"{tmp_path / scp},{name},sound"]
+            options += [f"--{phase}_shape_file", str(tmp_path / f"{name}_shape")]
+    return options
+
+
+def kd_options(folder, teacher_files, **changes):
+    config = configuration(
+        teacher_config=str(teacher_files / "config.yaml"),
+        teacher_model_file=str(teacher_files / "teacher.pth"),
+        **{"distiller": "i2srf_tfckd", "distiller_conf": {"fusion_channels": 8}, **changes},
+    )
+    folder.mkdir(exist_ok=True)
+    return ["--config", write_yaml(folder / "kd.yaml", config), "--output_dir", str(folder)]
+
+
+def build(folder, teacher_files, **changes):
+    options = kd_options(folder, teacher_files, **changes)
+    torch.manual_seed(0)
+    return EnhancementKDTask.build_model(EnhancementKDTask.get_parser().parse_args(options))
+
+
+def batch(seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    mixture, reference = (torch.randn(2, CHUNK, generator=generator) for _ in range(2))
+    return {"speech_mix": mixture, "speech_ref1": reference}
+
+
+def test_gradients_reach_student_and_distiller_and_never_the_teacher(tmp_path, teacher_files):
+    model = build(tmp_path / "kd", teacher_files).train()
+    loss, stats, _ = model(**batch())
+    loss.backward()
+    assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+    assert all(p.grad is None and not p.requires_grad for p in model.teacher.parameters())
+    assert not model.teacher.training
+    torch.testing.assert_close(stats["loss"], stats["enh_loss"] + stats["kd_loss"])
+
+
+def test_each_loss_has_its_weight(tmp_path, teacher_files):
+    model = build(tmp_path / "kd", teacher_files, distill_weight=0.25).train()
+    _, stats, _ = model(**batch())
+    torch.testing.assert_close(stats["loss"], stats["enh_loss"] + 0.25 * stats["kd_loss"])
+
+
+def test_the_weight_may_fall_to_nothing(tmp_path, teacher_files):
+    model = build(tmp_path / "kd", teacher_files, distill_weight=0.5, distill_updates=2).train()
+    for weight in (0.5, 0.25, 0.0, 0.0):
+        _, stats, _ = model(**batch())
+        torch.testing.assert_close(stats["loss"], stats["enh_loss"] + weight * stats["kd_loss"])
+
+
+def test_a_scheme_may_put_off_the_enhancement_loss(tmp_path, teacher_files):
+    scheme = {"distiller": "two_step", "distiller_conf": {"first_updates": 1}}
+    model = build(tmp_path / "kd", teacher_files, **scheme).train()
+    _, first, _ = model(**batch())
+    _, second, _ = model(**batch())
+    torch.testing.assert_close(first["loss"], first["kd_loss"])
+    torch.testing.assert_close(second["loss"], second["enh_loss"])
+
+
+@pytest.mark.parametrize("scheme", sorted(distiller_choices.classes))
+def test_a_silent_chunk_in_a_batch_keeps_every_scheme_finite(scheme, tmp_path, teacher_files):
+    conf = {"fusion_channels": 8} if scheme in FUSING else {}
+    model = build(tmp_path / "kd", teacher_files, distiller=scheme, distiller_conf=conf).train()
+    for silent in (["speech_ref1"], ["speech_mix"], ["speech_ref1", "speech_mix"]):
+        signals = batch()
+        for name in silent:
+            signals[name][1] = 0
+        model.zero_grad()
+        loss, stats, _ = model(**signals)
+        loss.backward()
+        assert all(torch.isfinite(value).all() for value in (loss, *stats.values()))
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        assert gradients and all(torch.isfinite(gradient).all() for gradient in gradients)
+
+
+@pytest.mark.parametrize("scheme", ["response", "dfkd", "dispatch"])
+def test_schemes_on_the_output_need_no_features_of_either_network(scheme, tmp_path, teacher_files):
+    student = {"separator": "rnn", "separator_conf": {"num_spk": 1, "layer": 1, "unit": 8}}
+    changes = {"distiller": scheme, "distiller_conf": {}, **student}
+    model = build(tmp_path / "kd", teacher_files, **changes).train()
+    loss, stats, _ = model(**batch())
+    loss.backward()
+    assert stats["kd_loss"] > 0
+    assert all(p.grad is not None for p in model.separator.parameters())
+
+
+def test_validation_loss_is_the_enhancement_loss_alone(tmp_path, teacher_files):
+    model = build(tmp_path / "kd", teacher_files).eval()
+    calls = []
+    model.teacher.separator.register_forward_hook(lambda *_: calls.append(1))
+    with torch.no_grad():
+        loss, stats, _ = model(**batch())
+    assert not calls and "kd_loss" not in stats
+    torch.testing.assert_close(loss.view(-1), stats["snr_loss"].view(-1))
+
+
+def test_student_starts_as_it_would_without_a_teacher(tmp_path, teacher_files):
+    distilled = build(tmp_path / "kd", teacher_files)
+    torch.manual_seed(0)
+    path = write_yaml(tmp_path / "plain.yaml", configuration())
+    parser = EnhancementTask.get_parser()
+    plain = EnhancementTask.build_model(
+        parser.parse_args(["--config", path, "--output_dir", str(tmp_path)])
+    )
+    for name, value in plain.state_dict().items():
+        assert torch.equal(value, distilled.state_dict()[name]), name
+
+
+def test_the_teacher_follows_to_another_device_or_type_but_stays_out_of_checkpoints(
+    tmp_path, teacher_files
+):
+    model = build(tmp_path / "kd", teacher_files)
+    parts = {name.split(".")[0] for name in model.state_dict()}
+    assert parts == {"separator", "distiller"}  # the STFT has no weights
+    model.to(torch.float64)
+    assert all(p.dtype == torch.float64 for p in model.teacher.parameters())
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, teacher_files):
+    """A distillation of two epochs, run by the command line."""
+    folder = tmp_path_factory.mktemp("trained")
+    request = types.SimpleNamespace(tmp_path=folder)
+    options = data.__wrapped__(request.tmp_path)
+    enh_kd_train.main(kd_options(folder / "kd", teacher_files, max_epoch=2) + options)
+    return folder / "kd"
+
+
+def test_training_logs_every_part_of_the_loss(trained):
+    reporter = torch.load(trained / "checkpoint.pth", weights_only=False)["reporter"]
+    logged = set(reporter["stats"][2]["train"])
+    sets = ("encoder", "bottleneck", "decoder", "inter")
+    expected = {"loss", "enh_loss", "kd_loss"} | {f"kd_{name}" for name in sets}
+    expected |= {f"kd_{name}_{stream}" for name in sets for stream in ("time", "frequency")}
+    assert expected <= logged
+    assert list((trained / "tensorboard" / "train").iterdir())
+
+
+def test_pauses_rule_the_validation_loss_of_chunks_but_not_of_whole_utterances(
+    data, teacher_files, tmp_path
+):
+    for path in tmp_path.glob("speech_ref1*.wav"):
+        signal, rate = soundfile.read(path)
+        signal[CHUNK:] = 0
+        soundfile.write(path, signal, rate)
+    losses = {}
+    for kind in ("chunk", "sequence"):
+        changes = {"valid_iterator_type": kind, "valid_batch_type": "sorted"}
+        changes |= {"valid_batch_size": 1, "chunk_shift_ratio": 1.0}
+        folder = tmp_path / kind
+        enh_kd_train.main(kd_options(folder, teacher_files, **changes) + data)
+        reporter = torch.load(folder / "checkpoint.pth", weights_only=False)["reporter"]
+        losses[kind] = reporter["stats"][1]["valid"]["loss"]
+    # of two chunks an utterance one is silent, which costs about 150 dB
+    assert losses["chunk"] > 60
+    assert abs(losses["sequence"]) < 15
+
+
+def test_calibration_weights_are_drawn_each_epoch(trained):
+    images = trained / "images" / "calibration_weights"
+    for epoch in (1, 2):
+        assert (images / f"{epoch}ep.png").stat().st_size > 10_000
+
+
+def test_exported_student_is_a_plain_espnet_model(trained, tmp_path):
+    from espnet2.bin.enh_inference import SeparateSpeech
+
+    checkpoint = export_student(trained, tmp_path / "student", "valid.loss.best.pth")
+    config = tmp_path / "student" / "config.yaml"
+    model = load_enhancement_model(config, checkpoint)
+    assert type(model).__name__ == "ESPnetEnhancementModel"
+    assert not any("distiller" in line or "teacher" in line for line in config.open())
+    separate_speech = SeparateSpeech(config, checkpoint)
+    (estimate,) = separate_speech(np.zeros((1, 5000), np.float32) + 0.01, fs=16000)
+    assert estimate.shape == (1, 5000)
+
+
+def test_a_teacher_checkpoint_with_other_keys_is_refused_by_name(tmp_path, teacher_files):
+    wrong = shutil.copytree(teacher_files, tmp_path / "teacher")
+    weights = torch.load(wrong / "teacher.pth")
+    weights["separator.other.weight"] = weights.pop("separator.dual_path.time_scale")
+    torch.save(weights, wrong / "teacher.pth")
+    with pytest.raises(ValueError, match=r"teacher\.pth does not fit.*dual_path\.time_scale"):
+        build(tmp_path / "kd", wrong)
+
+
+def test_a_damaged_teacher_checkpoint_is_refused_by_name(tmp_path, teacher_files):
+    damaged = shutil.copytree(teacher_files, tmp_path / "teacher")
+    (damaged / "teacher.pth").write_bytes((damaged / "teacher.pth").read_bytes()[:1000])
+    with pytest.raises(ValueError, match=r"teacher\.pth cannot be read as a checkpoint"):
+        build(tmp_path / "kd", damaged)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"chunk_length": "4096-8192"}, "chunk_length to one number"),
+        ({"iterator_type": "sequence"}, "iterator_type to chunk"),
+        ({"encoder_conf": {"n_fft": 64, "hop_length": 16}}, "same encoder_conf.hop_length"),
+        ({"separator": "rnn", "separator_conf": {"num_spk": 1}}, "RNNSeparator offers no feature"),
+        ({"distill_weight": -1.0}, "distill_weight must not be negative"),
+        ({"distill_updates": -1}, "distill_updates must not be negative"),
+        ({"model_conf": {"normalize_variance": True}}, "normalize_variance differs"),
+    ],
+)
+def test_settings_that_cannot_be_distilled_are_refused(changes, message, tmp_path, teacher_files):
+    with pytest.raises(ValueError, match=message):
+        build(tmp_path / "kd", teacher_files, **changes)
+
+
+def test_without_a_teacher_the_command_says_what_it_needs(tmp_path):
+    path = write_yaml(tmp_path / "kd.yaml", configuration())
+    with pytest.raises(ValueError, match="needs --teacher_config and --teacher_model_file"):
+        enh_kd_train.main(["--config", path, "--output_dir", str(tmp_path), "--dry_run", "true"])
+
+
+def test_training_goes_on_from_the_copy_when_the_checkpoint_is_damaged(
+    trained, data, teacher_files, tmp_path
+):
+    folder = shutil.copytree(trained, tmp_path / "kd", symlinks=True)
+    damaged = folder / "checkpoint.pth"
+    damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
+    options = kd_options(folder, teacher_files, max_epoch=2)
+    enh_kd_train.main([*options, *data, "--resume", "true"])
+    # the copy is epoch 1's: epoch 2 was trained again
+    assert torch.load(damaged, weights_only=False)["reporter"]["epoch"] == 2
+
+
+def test_a_checkpoint_of_an_earlier_espnet_is_resumed(trained, data, teacher_files, tmp_path):
+    folder = shutil.copytree(trained, tmp_path / "kd", symlinks=True)
+    states = torch.load(folder / "checkpoint.pth", weights_only=False)
+    epoch = states["reporter"]["epoch"]
+    # the reporter of ESPnet 202511 keeps times as such, and losses as numbers of numpy
+    for kind in states["reporter"]["stats"][epoch].values():
+        kind["time"] = timedelta(seconds=2)
+        kind |= {key: np.float64(value) for key, value in kind.items() if type(value) is float}
+    torch.save(states, folder / "checkpoint.pth")
+    options = kd_options(folder, teacher_files, max_epoch=epoch + 1)
+    enh_kd_train.main([*options, *data, "--resume", "true"])
+    states = torch.load(folder / "checkpoint.pth", weights_only=False)
+    assert states["reporter"]["epoch"] == epoch + 1
+
+
+def test_damage_without_a_copy_names_the_file_and_the_remedy(tmp_path):
+    (tmp_path / "checkpoint.pth").write_bytes(b"not a checkpoint")
+    with pytest.raises(ValueError, match=r"checkpoint\.pth is damaged.*delete"):
+        restore_checkpoint(tmp_path / "checkpoint.pth")
