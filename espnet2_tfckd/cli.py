@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from espnet2_tfckd.compatibility import untried_espnet
+from espnet2_tfckd.processes import cpu_cores
 
 SHARED_MEMORY = Path("/dev/shm")  # Linux; other systems have no such folder
 
@@ -57,13 +59,6 @@ def _in_words(error: Exception) -> str:
     return f"{error}. The system names no file; to see where it happened, set TFCKD_TRACEBACK=1"
 
 
-def cpu_cores() -> int:
-    """Cores that this process may use; all that there are where no system tells (macOS)."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
 def at_least_one(text: str) -> int:
     """A whole number above 0 from an argument; for numbers of jobs, say.
 
@@ -79,6 +74,28 @@ def not_negative(text: str) -> int:
     return _whole(text, 0)
 
 
+def hertz(text: str) -> int:
+    """A sampling rate in Hz from an argument, as ESPnet takes it.
+
+    Examples:
+        >>> hertz("16k"), hertz("44100")
+        (16000, 44100)
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)(k?)", text)
+    rate = round(float(match[1]) * (1000 if match[2] else 1)) if match else 0
+    if not 1000 <= rate <= 384000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a sampling rate: give 16k or 16000")
+    return rate
+
+
+def name_and_path(text: str) -> tuple[str, Path]:
+    """An argument ``name=path``."""
+    name, equals, path = text.partition("=")
+    if not (equals and path and re.fullmatch(r"[\w.-]+", name)):
+        raise argparse.ArgumentTypeError(f"{text!r} is not name=path")
+    return name, Path(path)
+
+
 def _whole(text: str, least: int) -> int:
     try:
         number = int(text)
@@ -87,6 +104,43 @@ def _whole(text: str, least: int) -> int:
     if number < least:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from {least} on")
     return number
+
+
+def systems_parser(name: str, description: str) -> argparse.ArgumentParser:
+    """The command line that the stages which score systems share.
+
+    Args:
+        name: Of the stage's module.
+        description: What it does.
+    """
+    parser = argparse.ArgumentParser(
+        prog=f"python -m espnet2_tfckd.stages.{name}", description=description
+    )
+    parser.add_argument("--data_dir", required=True, help="data directory with the references")
+    parser.add_argument("--dataset", required=True, help="name of the data set in the tables")
+    parser.add_argument(
+        "--system",
+        required=True,
+        action="append",
+        type=name_and_path,
+        metavar="NAME=SCP",
+        help="estimates of a system; repeat for further rows, the noisy mixture first",
+    )
+    parser.add_argument("--results", default="exp", help="directory of RESULTS.md and results.json")
+    parser.add_argument("--nj", type=int, default=cpu_cores(), help="number of processes")
+    parser.add_argument("--ref_channel", type=int, default=0, help="channel of multichannel audio")
+    return parser
+
+
+def parse_systems(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """Parse the command line of :func:`systems_parser`, with ``system`` as a dictionary."""
+    args = parser.parse_args()
+    if args.nj < 1:
+        parser.error("--nj must be at least 1")
+    if len(dict(args.system)) < len(args.system):
+        parser.error("--system: two systems have the same name")
+    args.system = dict(args.system)
+    return args
 
 
 @contextmanager

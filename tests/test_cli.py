@@ -8,7 +8,8 @@ import sys
 import pytest
 
 from espnet2_tfckd import cli
-from espnet2_tfckd.cli import cpu_cores, run_command
+from espnet2_tfckd.cli import run_command
+from espnet2_tfckd.processes import cpu_cores
 
 # builds every command line without what only Linux has
 WITHOUT_LINUX = """

@@ -74,7 +74,7 @@ def test_without_ci_sdr_all_but_its_criterion_works():
     code = """
 import espnet2_tfckd, torch
 from espnet2.tasks.enh import criterion_choices, separator_choices
-from espnet2_tfckd.stages.score import PROTOCOLS
+from espnet2_tfckd.scoring.metrics import PROTOCOLS
 assert "dpdcrn" in separator_choices.classes
 assert [name for name, p in PROTOCOLS.items() if not p.is_installed] == ["CI_SDR"]
 signals = torch.randn(2, 1, 4000)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import soundfile
 
-from espnet2_tfckd.data.datadir import audio_seconds, read_data_dir
+from espnet2_tfckd.data.datadir import read_data_dir
+from espnet2_tfckd.data.entries import entry_seconds
 from tests.corpora.vctk_tree import write_tree, zip_folder
 from tests.recipes import (
     CONFIGS,
@@ -86,7 +87,7 @@ class TestVoiceBank:
         _, recipe = voicebank_run
         lengths = {
             name: {
-                round(audio_seconds(str(recipe / entry)), 2)
+                round(entry_seconds(str(recipe / entry)), 2)
                 for entry in read_data_dir(recipe / "dump" / "raw" / name).mixture.values()
             }
             for name in ("train", "test")

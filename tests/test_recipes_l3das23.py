@@ -6,7 +6,8 @@ import shutil
 import pytest
 import yaml
 
-from espnet2_tfckd.data.datadir import read_audio, read_data_dir
+from espnet2_tfckd.data.datadir import read_data_dir
+from espnet2_tfckd.data.entries import read_entry
 from tests.corpora.l3das23_tree import write_tree
 from tests.recipes import CONFIGS, RATE, TINY, copy_repository, run_front_door, write_configs
 
@@ -54,7 +55,7 @@ class TestEveryStage:
         for name in ("train", "valid", "test"):
             data = read_data_dir(recipe / f"dump/{infix}raw" / name)
             for entries, expected in ((data.mixture, channels), (data.reference, 1)):
-                shapes = {read_audio(str(recipe / entry))[0].shape[1] for entry in entries.values()}
+                shapes = {read_entry(str(recipe / entry))[0].shape[1] for entry in entries.values()}
                 assert shapes == {expected}
 
     def test_teacher_and_students_are_built_for_the_channels(self, recipe, channels, infix):
@@ -84,9 +85,9 @@ class TestEveryStage:
         enhance = SeparateSpeech.from_pretrained(str(copy))
         utterance = "84-121123-0000"
         data = read_data_dir(recipe / f"dump/{infix}raw/test")
-        mixture, rate = read_audio(str(recipe / data.mixture[utterance]))
+        mixture, rate = read_entry(str(recipe / data.mixture[utterance]))
         [estimate] = enhance(mixture[None], fs=rate)
-        written, _ = read_audio(str(exp_dir / f"enhanced_test/wavs/{utterance}.wav"))
+        written, _ = read_entry(str(exp_dir / f"enhanced_test/wavs/{utterance}.wav"))
         assert estimate.shape == (1, len(mixture))
         assert abs(estimate[0] - written[:, 0]).max() < 1e-4
 
@@ -123,5 +124,5 @@ def test_uncut_evaluation_is_of_12_seconds(repository):
     folders = ["--datadir", "data/uncut", "--dumpdir", "dump/uncut", "--expdir", "exp/uncut"]
     recipe = run_recipe(repository, "--test_length", "uncut", "--stop_stage", "4", *folders)
     data = read_data_dir(recipe / "dump/uncut/raw/test")
-    lengths = {len(read_audio(entry)[0]) for entry in data.mixture.values()}
+    lengths = {len(read_entry(entry)[0]) for entry in data.mixture.values()}
     assert lengths == {12 * RATE}

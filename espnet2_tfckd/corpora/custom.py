@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from espnet2_tfckd.cli import at_least_one, cpu_cores, run_command
+from espnet2_tfckd.cli import at_least_one, run_command
 from espnet2_tfckd.corpora.custom_mixing import material_of, mix_sets, usable_material
 from espnet2_tfckd.corpora.custom_pairs import (
     pairs_of_folders,
@@ -19,9 +19,11 @@ from espnet2_tfckd.corpora.custom_pairs import (
 from espnet2_tfckd.corpora.inspection import Problem, report_problems
 from espnet2_tfckd.corpora.preparation import SETS, preparing
 from espnet2_tfckd.corpora.splits import SPEAKER_PATTERN, Splitting, check_pattern, name_fault
-from espnet2_tfckd.data.datadir import TABLES, file_of, write_data_dir
+from espnet2_tfckd.data.datadir import TABLES, write_data_dir
+from espnet2_tfckd.data.entries import file_of
 from espnet2_tfckd.data.freshness import RECORD
 from espnet2_tfckd.data.paths import refuse_overlap
+from espnet2_tfckd.processes import cpu_cores
 
 REMEDY = "Fix the files, or leave them out: --on_bad_file skip"
 SOURCES = (

@@ -20,7 +20,8 @@ from espnet2_tfckd.corpora.pools import RATE, Clip, NoisePool, read_mono, speech
 from espnet2_tfckd.corpora.preparation import SETS
 from espnet2_tfckd.corpora.splits import HELD_OUT, Splitting
 from espnet2_tfckd.data.audio import write_audio
-from espnet2_tfckd.data.datadir import DataDir, raise_problems, read_audio
+from espnet2_tfckd.data.datadir import DataDir, raise_problems
+from espnet2_tfckd.data.entries import read_entry
 from espnet2_tfckd.data.paths import make_own_folder
 
 SHORTEST_NOISE = 0.25  # seconds
@@ -214,7 +215,7 @@ def mix_channels(
 
 
 def _read_room(path: Path) -> np.ndarray:
-    response, rate = read_audio(str(path))
+    response, rate = read_entry(str(path))
     return soxr.resample(response, rate, RATE)
 
 

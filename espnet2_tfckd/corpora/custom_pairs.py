@@ -9,7 +9,8 @@ from espnet2_tfckd.corpora.inspection import CLIPPED, Problem, in_threads, inspe
 from espnet2_tfckd.corpora.preparation import SETS
 from espnet2_tfckd.corpora.splits import Splitting
 from espnet2_tfckd.data.audio import audio_files
-from espnet2_tfckd.data.datadir import DataDir, file_of, read_scp
+from espnet2_tfckd.data.datadir import DataDir, read_scp
+from espnet2_tfckd.data.entries import file_of
 
 Pairs = dict[str, tuple[str, str]]  # scp entries of mixture and reference by name
 

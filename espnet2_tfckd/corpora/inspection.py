@@ -13,7 +13,8 @@ from tqdm import tqdm
 
 from espnet2_tfckd.cli import atomic_write
 from espnet2_tfckd.data.audio import holds_floats
-from espnet2_tfckd.data.datadir import raise_problems, read_audio, signal_fault
+from espnet2_tfckd.data.datadir import raise_problems
+from espnet2_tfckd.data.entries import read_entry, signal_fault
 
 FULL_SCALE = 0.999
 CLIPPED = 2e-3  # share of samples at full scale that counts as clipped
@@ -64,7 +65,7 @@ def inspect(path: str | Path) -> Recording:
 
 def _inspect(path: str | Path) -> tuple[Recording, np.ndarray]:
     try:
-        samples, rate = read_audio(str(path))
+        samples, rate = read_entry(str(path))
     except (ValueError, OSError) as error:
         text = str(error).removeprefix(f"{path} ")
         return Recording(faults=[f"{text}: restore or remove it"]), np.zeros((0, 1))

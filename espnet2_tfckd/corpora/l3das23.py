@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from espnet2_tfckd.cli import at_least_one, cpu_cores, run_command
+from espnet2_tfckd.cli import at_least_one, run_command
 from espnet2_tfckd.corpora.inspection import (
     Problem,
     Recording,
@@ -29,6 +29,7 @@ from espnet2_tfckd.data.audio import kept_subtype, read_audio, write_audio
 from espnet2_tfckd.data.datadir import DataDir, write_data_dir
 from espnet2_tfckd.data.decoding import open_audio
 from espnet2_tfckd.data.paths import refuse_overlap
+from espnet2_tfckd.processes import cpu_cores
 
 RATE = 16000
 CHANNELS = 4  # of a microphone: W, Y, Z, X

@@ -17,7 +17,7 @@ from zlib import crc32
 import numpy as np
 from tqdm import tqdm
 
-from espnet2_tfckd.cli import at_least_one, cpu_cores, run_command
+from espnet2_tfckd.cli import at_least_one, run_command
 from espnet2_tfckd.corpora import mini_sources as tables
 from espnet2_tfckd.corpora.mini_pools import (
     SPLITS,
@@ -32,6 +32,7 @@ from espnet2_tfckd.corpora.preparation import preparing
 from espnet2_tfckd.data.audio import audio_files, write_audio
 from espnet2_tfckd.data.datadir import DataDir, write_data_dir
 from espnet2_tfckd.data.paths import make_own_folder, refuse_overlap
+from espnet2_tfckd.processes import cpu_cores
 
 TEST_SNRS = (-2.5, 2.5, 7.5, 12.5)
 SNR_RANGE = (-5.0, 15.0)

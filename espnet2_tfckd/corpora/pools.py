@@ -16,8 +16,8 @@ from scipy.signal import firwin2, lfilter, welch
 from espnet2_tfckd.corpora.inspection import CLIPPED, clipped_share
 from espnet2_tfckd.corpora.mixing import active_power, frame_levels, loop_excerpt, trim
 from espnet2_tfckd.data.audio import SUFFIXES, read_audio
-from espnet2_tfckd.data.datadir import SILENCE
 from espnet2_tfckd.data.decoding import open_audio
+from espnet2_tfckd.data.entries import SILENCE
 
 RATE = 16000
 SHORTEST, STANDALONE, LONGEST = 2.0, 3.0, 6.0  # seconds

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from espnet2_tfckd.cli import at_least_one, cpu_cores, run_command
+from espnet2_tfckd.cli import at_least_one, run_command
 from espnet2_tfckd.corpora.download import RemoteZip, fetch_zips, unpack_flat
 from espnet2_tfckd.corpora.inspection import (
     CLIPPED,
@@ -26,6 +26,7 @@ from espnet2_tfckd.corpora.inspection import (
 from espnet2_tfckd.corpora.preparation import SETS, preparing
 from espnet2_tfckd.data.audio import audio_files, wav_files
 from espnet2_tfckd.data.datadir import DataDir, write_data_dir
+from espnet2_tfckd.processes import cpu_cores
 
 #: Where DataShare has the item's files: by identifier since its move, by name before.
 ADDRESSES = (

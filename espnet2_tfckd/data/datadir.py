@@ -1,4 +1,4 @@
-"""Kaldi-style data directories: read, check, filter and write them, and read their audio.
+"""Kaldi-style data directories: read, check, filter and write them.
 
 A data directory holds ``wav.scp`` (mixture), ``spk1.scp`` (reference), ``utt2spk``, ``spk2utt``,
 optionally ``text`` and ``metadata.csv`` (first column ``id``). All list the same utterances in
@@ -13,15 +13,12 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
-
 from espnet2_tfckd.cli import atomic_write
-from espnet2_tfckd.data import audio
+from espnet2_tfckd.data.entries import file_of
 from espnet2_tfckd.data.paths import MARKER, MARKER_TEXT
 
 TABLES = ("wav.scp", "spk1.scp", "utt2spk", "spk2utt", "text", "metadata.csv")
 SHOWN_PROBLEMS = 10
-SILENCE = 1e-10  # mean power, -100 dB below full scale
 
 
 @dataclass
@@ -173,78 +170,9 @@ def raise_problems(where: str, problems: list[str]) -> None:
     raise ValueError("\n".join(lines))
 
 
-def read_audio(entry: str) -> tuple[np.ndarray, int]:
-    """Read the audio of an scp entry: a file in any format, or ``file.ark:offset``.
-
-    Returns:
-        Samples as float32, 1 being full scale, and the sampling rate in Hz.
-
-    Shape:
-        (T, M), M microphones.
-
-    Raises:
-        OSError: If there is no such file, or it must not be read.
-        ValueError: If it is no readable audio, or is cut off.
-    """
-    file = file_of(entry)
-    if not file.is_file():
-        raise FileNotFoundError(f"audio file {entry} does not exist (seen from {Path.cwd()})")
-    if str(file) == str(Path(entry)):
-        return audio.read_audio(entry)
-    try:
-        return _read_ark(entry)
-    except Exception as error:  # kaldiio raises all kinds on damaged files
-        raise ValueError(f"{entry} is no readable audio: {error}") from error
-
-
 def source_files(data: DataDir) -> set[Path]:
     """The files that hold the audio of a data directory."""
     return set(map(file_of, [*data.mixture.values(), *data.reference.values()]))
-
-
-def file_of(entry: str) -> Path:
-    """The file that an scp entry lies in: an audio file itself, or the archive of an offset."""
-    file, _, offset = entry.rpartition(":")
-    return Path(file if file.endswith(".ark") and offset.isdigit() else entry)
-
-
-def signal_fault(signal: np.ndarray) -> str | None:
-    """What makes a signal useless: it is empty, holds samples that are not numbers, or is silent.
-
-    Examples:
-        >>> signal_fault(np.zeros(8000)), signal_fault(np.ones(8000))
-        ('is silent', None)
-    """
-    if not len(signal):
-        return "is empty"
-    if not np.isfinite(signal).all():
-        return "holds samples that are not numbers"
-    if np.square(signal, dtype=np.float64).mean() < SILENCE:
-        return "is silent"
-    return None
-
-
-def audio_seconds(entry: str) -> float:
-    """Duration in seconds of an scp entry's audio.
-
-    Raises:
-        As :func:`read_audio`.
-    """
-    if Path(entry).is_file():
-        return audio.audio_seconds(entry)
-    samples, rate = read_audio(entry)
-    return len(samples) / rate
-
-
-def _read_ark(entry: str) -> tuple[np.ndarray, int]:
-    import kaldiio
-
-    first, second = kaldiio.load_mat(entry)
-    rate, samples = (first, second) if isinstance(first, int) else (second, first)
-    if samples.dtype.kind == "i":
-        samples = samples / np.float32(2 ** (8 * samples.dtype.itemsize - 1))
-    samples = samples.astype(np.float32)
-    return (samples[:, None] if samples.ndim == 1 else samples), rate
 
 
 def _read_table(path: Path, problems: list[str], empty_ok: bool = False) -> dict[str, str]:

@@ -29,7 +29,8 @@ from typing import Any
 from tqdm import tqdm
 
 from espnet2_tfckd.cli import atomic_write
-from espnet2_tfckd.data.datadir import DataDir, file_of, raise_problems
+from espnet2_tfckd.data.datadir import DataDir, raise_problems
+from espnet2_tfckd.data.entries import file_of
 
 #: The name of a record that lies beside its result.
 RECORD = "made_of.json"

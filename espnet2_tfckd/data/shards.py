@@ -13,7 +13,8 @@ import numpy as np
 from tqdm import tqdm
 
 from espnet2_tfckd.cli import atomic_write
-from espnet2_tfckd.data.datadir import DataDir, file_of, raise_problems, read_audio, signal_fault
+from espnet2_tfckd.data.datadir import DataDir, raise_problems
+from espnet2_tfckd.data.entries import file_of, read_entry, signal_fault
 from espnet2_tfckd.data.freshness import (
     NOT_MADE,
     audio_of,
@@ -41,8 +42,8 @@ def read_pair(data: DataDir, utterance: str) -> tuple[np.ndarray, np.ndarray, in
         ValueError: One is unreadable, empty, silent or not finite, or the two differ in length or
             rate.
     """
-    mixture, rate = read_audio(data.mixture[utterance])
-    reference, reference_rate = read_audio(data.reference[utterance])
+    mixture, rate = read_entry(data.mixture[utterance])
+    reference, reference_rate = read_entry(data.reference[utterance])
     for name, signal in (("mixture", mixture), ("reference", reference)):
         if fault := signal_fault(signal):
             raise ValueError(f"the {name} {fault}")

@@ -15,7 +15,8 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 
 from espnet2_tfckd import __version__
-from espnet2_tfckd.cli import at_least_one, cpu_cores, not_negative, run_command
+from espnet2_tfckd.cli import at_least_one, not_negative, run_command
+from espnet2_tfckd.processes import cpu_cores
 
 _worker = None  # the enhancer of a worker process, or why it could not be loaded
 

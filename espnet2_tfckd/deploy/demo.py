@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
+from espnet2_tfckd.data.entries import read_channel
 from espnet2_tfckd.deploy.enhancer import Enhancer
 from espnet2_tfckd.deploy.files import enhance_file
-from espnet2_tfckd.scoring.audio import read_channel
 from espnet2_tfckd.scoring.spectrogram import RANGE_DB, spectrogram_db, spectrogram_png
 
 KEPT_SECONDS = 3600  # what visitors leave behind is deleted after that

@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from espnet2_tfckd.cli import atomic_write
-from espnet2_tfckd.data.datadir import DataDir, read_audio, read_data_dir
+from espnet2_tfckd.data.datadir import DataDir, read_data_dir
+from espnet2_tfckd.data.entries import read_channel, read_entry
 from espnet2_tfckd.deploy.exported import read_export, stamp
 from espnet2_tfckd.deploy.onnx_enhance import Enhancer
-from espnet2_tfckd.scoring.audio import read_channel
 from espnet2_tfckd.scoring.metrics import pesq_wb, si_sdr
 
 NUM_UTTERANCES = 24
@@ -110,7 +110,7 @@ def _read_pairs(data: DataDir, most: int, meta: dict) -> list[tuple[np.ndarray, 
     chosen = np.linspace(0, len(utterances) - 1, min(most, len(utterances))).round().astype(int)
     pairs = []
     for utterance in (utterances[n] for n in chosen):
-        mixture, rate = read_audio(data.mixture[utterance])
+        mixture, rate = read_entry(data.mixture[utterance])
         if (rate, mixture.shape[1]) != (meta["sample_rate"], meta["microphones"]):
             raise ValueError(
                 f"{data.mixture[utterance]}: {rate} Hz and {mixture.shape[1]} channel(s), the "

@@ -17,8 +17,8 @@ from espnet2_tfckd.experiment.comparison import comparisons
 from espnet2_tfckd.experiment.jobs import MODEL
 from espnet2_tfckd.experiment.plan import Plan
 from espnet2_tfckd.experiment.report import draw_differences, report_md
-from espnet2_tfckd.stages.profile import cpu_name
-from espnet2_tfckd.stages.score import environment
+from espnet2_tfckd.models.cost import cpu_name
+from espnet2_tfckd.scoring.results import environment
 
 TEACHER = "teacher"  # folder of the teacher beside the results
 

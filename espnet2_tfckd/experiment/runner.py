@@ -14,10 +14,10 @@ from statistics import fmean
 
 from espnet2_tfckd.experiment.jobs import Command, Job, Usage
 from espnet2_tfckd.experiment.plan import Plan
+from espnet2_tfckd.processes import THREAD_VARIABLES, end_child_with_parent
 from espnet2_tfckd.scoring.metrics import HEADINGS
-from espnet2_tfckd.scoring.workers import THREAD_VARIABLES
 from espnet2_tfckd.training.log import format_seconds
-from espnet2_tfckd.training.process import POLL_SECONDS, end_with_parent
+from espnet2_tfckd.training.process import POLL_SECONDS
 
 
 @dataclass
@@ -178,5 +178,5 @@ def start(command: Command, log: Path) -> subprocess.Popen:
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             env=environment,
-            preexec_fn=end_with_parent if sys.platform == "linux" else None,
+            preexec_fn=end_child_with_parent if sys.platform == "linux" else None,
         )

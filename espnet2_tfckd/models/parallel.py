@@ -10,8 +10,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, TypeVar
 
-from espnet2_tfckd.cli import cpu_cores
-from espnet2_tfckd.scoring.workers import end_with_parent
+from espnet2_tfckd.processes import cpu_cores, end_worker_with_parent
 
 if TYPE_CHECKING:
     from espnet2.bin.enh_inference import SeparateSpeech
@@ -93,7 +92,7 @@ def _start_worker(
     separate_speech: SeparateSpeech, threads: int, devices: multiprocessing.Queue
 ) -> None:
     global _model
-    end_with_parent()
+    end_worker_with_parent()
     _model = separate_speech
     _occupy(_model, devices.get(), threads)
 

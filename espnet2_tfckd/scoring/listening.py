@@ -11,7 +11,7 @@ from itertools import zip_longest
 import numpy as np
 
 from espnet2_tfckd.data.audio import audio_writer
-from espnet2_tfckd.scoring.audio import read_channel
+from espnet2_tfckd.data.entries import read_channel
 from espnet2_tfckd.scoring.spectrogram import spectrogram_db, spectrogram_png
 
 

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from espnet2_tfckd.data.datadir import file_of, read_scp
+from espnet2_tfckd.data.datadir import read_scp
+from espnet2_tfckd.data.entries import file_of
 from espnet2_tfckd.data.freshness import change, made_of, named_files
 from espnet2_tfckd.scoring.journal import (
     JOURNAL,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import multiprocessing
 import os
-import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -14,10 +13,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from espnet2_tfckd.scoring.audio import read_channel
+from espnet2_tfckd.data.entries import read_channel
+from espnet2_tfckd.processes import THREAD_VARIABLES, end_worker_with_parent
 from espnet2_tfckd.scoring.metrics import PROTOCOLS
-
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def score_utterance(utterance: str, source: dict, protocols: Sequence[str]) -> dict:
@@ -63,16 +61,6 @@ def score_utterance(utterance: str, source: dict, protocols: Sequence[str]) -> d
     return {"id": utterance, "source": source, "scores": scores, "failed": failed, "code": code}
 
 
-def end_with_parent() -> None:
-    """Let a worker end when the command is killed, rather than wait for work forever."""
-
-    def watch() -> None:
-        multiprocessing.parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 @contextmanager
 def _single_threaded_workers(num_jobs: int) -> Iterator[ProcessPoolExecutor]:
     """A pool of fresh processes whose numerical libraries start with one thread each.
@@ -83,7 +71,7 @@ def _single_threaded_workers(num_jobs: int) -> Iterator[ProcessPoolExecutor]:
     others = set(multiprocessing.active_children())
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     pool = ProcessPoolExecutor(
-        num_jobs, multiprocessing.get_context("spawn"), initializer=end_with_parent
+        num_jobs, multiprocessing.get_context("spawn"), initializer=end_worker_with_parent
     )
     try:
         yield pool

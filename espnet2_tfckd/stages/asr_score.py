@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from espnet2_tfckd.cli import run_command
+from espnet2_tfckd.cli import parse_systems, run_command, systems_parser
 from espnet2_tfckd.data.datadir import read_data_dir
+from espnet2_tfckd.data.entries import read_channel
 from espnet2_tfckd.scoring.asr import HEADINGS, score_transcripts
-from espnet2_tfckd.scoring.audio import read_channel
 from espnet2_tfckd.scoring.journal import append_to_journal
 from espnet2_tfckd.scoring.metrics import at_16_khz
 from espnet2_tfckd.scoring.parallel import score_systems
 from espnet2_tfckd.scoring.recogniser import DEFAULT, OFFLINE, Recogniser, load_recogniser
-from espnet2_tfckd.stages.score import (
+from espnet2_tfckd.scoring.results import (
     journalled,
-    parse_systems,
     print_results,
     read_results,
-    systems_parser,
     update_results,
 )
 
@@ -129,7 +127,7 @@ def main() -> None:
         args.ref_channel,
         "cuda" if args.ngpu else "cpu",
     )
-    print_results(rows, args)
+    print_results(rows, args.dataset, args.results)
 
 
 if __name__ == "__main__":

@@ -10,8 +10,9 @@ import statistics
 from pathlib import Path
 from typing import NamedTuple
 
-from espnet2_tfckd.cli import cpu_cores, run_command
+from espnet2_tfckd.cli import run_command
 from espnet2_tfckd.data.datadir import read_data_dir
+from espnet2_tfckd.processes import cpu_cores
 from espnet2_tfckd.scoring.metrics import HEADINGS, PROTOCOLS
 from espnet2_tfckd.scoring.parallel import System, score_systems
 

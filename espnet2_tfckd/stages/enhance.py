@@ -12,7 +12,8 @@ import numpy as np
 
 from espnet2_tfckd.cli import at_least_one, atomic_write, not_negative, run_command
 from espnet2_tfckd.data.audio import write_audio
-from espnet2_tfckd.data.datadir import file_of, read_audio, read_data_dir
+from espnet2_tfckd.data.datadir import read_data_dir
+from espnet2_tfckd.data.entries import file_of, read_entry
 from espnet2_tfckd.data.freshness import (
     change,
     changed_files,
@@ -25,10 +26,10 @@ from espnet2_tfckd.data.locking import only_one
 from espnet2_tfckd.data.paths import refuse_overlap
 from espnet2_tfckd.deploy.streaming import separated
 from espnet2_tfckd.models.configuration import check_rate
+from espnet2_tfckd.models.cost import PROFILE, is_measured, profile_made_of, write_profile
 from espnet2_tfckd.models.inference import load_separate_speech, model_made_of
 from espnet2_tfckd.models.parallel import list_devices, outcomes
 from espnet2_tfckd.scoring.parallel import MAX_NAMED
-from espnet2_tfckd.stages.profile import PROFILE, is_measured, profile_made_of, write_profile
 
 if TYPE_CHECKING:
     from espnet2.bin.enh_inference import SeparateSpeech
@@ -81,7 +82,7 @@ def enhance_utterance(separate_speech: SeparateSpeech, task: Task, inference: In
             utterance.
         RuntimeError: The model breaks down on the mixture; names the utterance.
     """
-    mixture, sample_rate = read_audio(task.mixture)
+    mixture, sample_rate = read_entry(task.mixture)
     if sample_rate != inference.sample_rate:
         raise ValueError(
             f"{task.utterance}: mixture at {sample_rate} Hz, not at {inference.sample_rate} Hz"
@@ -220,7 +221,7 @@ def _load_and_run(
         options = vars(separate_speech.enh_train_args)
         check_rate(options, inference.sample_rate, inference.exp_dir)
     if example:
-        channels = read_audio(example)[0].shape[1]
+        channels = read_entry(example)[0].shape[1]
         profile_json = Path(inference.exp_dir) / PROFILE
         write_profile(profile_json, made, separate_speech, inference.sample_rate, channels)
     if not tasks:

@@ -14,7 +14,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from espnet2_tfckd.cli import cpu_cores, run_command
+from espnet2_tfckd.cli import run_command
 from espnet2_tfckd.data.locking import only_one
 from espnet2_tfckd.experiment.jobs import MODEL
 from espnet2_tfckd.experiment.plan import Plan
@@ -23,6 +23,7 @@ from espnet2_tfckd.experiment.runner import Runner
 from espnet2_tfckd.experiment.settings import Arm, Experiment, read_experiment
 from espnet2_tfckd.experiment.workspace import Workspace
 from espnet2_tfckd.models.inference import model_files
+from espnet2_tfckd.processes import cpu_cores
 
 
 def selected(experiment: Experiment, arms: str, seeds: str) -> list[Arm]:

@@ -10,7 +10,8 @@ import numpy as np
 
 from espnet2_tfckd.cli import at_least_one, atomic_write, run_command
 from espnet2_tfckd.data.audio import write_audio
-from espnet2_tfckd.data.datadir import read_data_dir, signal_fault, source_files
+from espnet2_tfckd.data.datadir import read_data_dir, source_files
+from espnet2_tfckd.data.entries import signal_fault
 from espnet2_tfckd.data.locking import only_one
 from espnet2_tfckd.data.paths import refuse_overlap
 from espnet2_tfckd.data.shards import process_in_shards, read_pair

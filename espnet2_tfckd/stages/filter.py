@@ -9,7 +9,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from espnet2_tfckd.cli import run_command
-from espnet2_tfckd.data.datadir import audio_seconds, raise_problems, read_data_dir, write_data_dir
+from espnet2_tfckd.data.datadir import raise_problems, read_data_dir, write_data_dir
+from espnet2_tfckd.data.entries import entry_seconds
 from espnet2_tfckd.data.locking import only_one
 
 
@@ -37,7 +38,7 @@ def filter_data_dir(
     seconds, problems = {}, []
     for utterance, entry in tqdm(data.mixture.items(), f"filtering {in_dir}"):
         try:
-            seconds[utterance] = audio_seconds(entry)
+            seconds[utterance] = entry_seconds(entry)
         except (ValueError, OSError) as error:
             problems.append(f"{utterance}: {error}")
     raise_problems(str(in_dir), problems)

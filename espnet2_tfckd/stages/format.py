@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import re
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import soundfile
 import soxr
 
-from espnet2_tfckd.cli import at_least_one, atomic_write, run_command
+from espnet2_tfckd.cli import at_least_one, atomic_write, hertz, run_command
 from espnet2_tfckd.data.audio import FINE_SUBTYPES, refuse_unwritable, write_audio
 from espnet2_tfckd.data.datadir import (
     DataDir,
@@ -204,26 +203,12 @@ def _report(results: dict[str, dict], fs: int) -> None:
         print(f"turned {reduced} of {len(results)} utterances down to prevent clipping")
 
 
-def parse_rate(text: str) -> int:
-    """Sampling rate in Hz from text as ESPnet takes it.
-
-    Examples:
-        >>> parse_rate("16k"), parse_rate("44100")
-        (16000, 44100)
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)(k?)", text)
-    rate = round(float(match[1]) * (1000 if match[2] else 1)) if match else 0
-    if not 1000 <= rate <= 384000:
-        raise argparse.ArgumentTypeError(f"{text!r} is no sampling rate: give 16k or 16000")
-    return rate
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of :func:`format_data_dir`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("in_dir", help="data directory to read")
     parser.add_argument("out_dir", help="data directory to write")
-    parser.add_argument("--fs", type=parse_rate, default=16000, help="sampling rate, e.g. 16k")
+    parser.add_argument("--fs", type=hertz, default=16000, help="sampling rate, e.g. 16k")
     parser.add_argument("--audio_format", choices=AUDIO_FORMATS, default="wav")
     parser.add_argument("--ref_channel", type=int, default=0, help="of references with several")
     parser.add_argument(

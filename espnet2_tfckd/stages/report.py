@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from espnet2_tfckd.cli import atomic_write, run_command
+from espnet2_tfckd.cli import atomic_write, name_and_path, run_command
 from espnet2_tfckd.data.datadir import read_data_dir
 from espnet2_tfckd.scoring.report import ScoredSet, render_report
-from espnet2_tfckd.stages.score import journalled, name_and_path, read_results
+from espnet2_tfckd.scoring.results import journalled, read_results
 
 MIXTURE = "noisy"  # its name in the tables
 

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import yaml
 
-from espnet2_tfckd.cli import atomic_write, run_command
+from espnet2_tfckd.cli import atomic_write, hertz, run_command
 from espnet2_tfckd.data.freshness import RECORD, change, changes, read_record, write_record
 from espnet2_tfckd.data.locking import LOCK, only_one
 from espnet2_tfckd.models.configuration import check_rate, read_configuration
-from espnet2_tfckd.stages.format import parse_rate
 from espnet2_tfckd.training.log import Outcome, Progress
 from espnet2_tfckd.training.process import run_logged
 from espnet2_tfckd.training.settings import Training
@@ -188,7 +187,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--inference_model", default="valid.loss.best.pth", help="checkpoint of teacher and student"
     )
-    parser.add_argument("--fs", type=parse_rate, help="sampling rate of the data, e.g. 16k")
+    parser.add_argument("--fs", type=hertz, help="sampling rate of the data, e.g. 16k")
     parser.add_argument("--enh_args", default="", help='more of ESPnet\'s options: "--max_epoch 2"')
     parser.add_argument(
         "--overwrite",

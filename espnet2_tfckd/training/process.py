@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import signal
@@ -12,8 +11,9 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from espnet2_tfckd.processes import end_child_with_parent
+
 POLL_SECONDS = 0.3
-_PR_SET_PDEATHSIG = 1  # of Linux' prctl
 
 
 def data_arguments(train_dir: str, valid_dir: str, audio_format: str) -> list[str]:
@@ -61,7 +61,7 @@ def run_logged(command: list[str], log: Path, on_line: Callable[[str], None]) ->
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
             env=environment,
-            preexec_fn=end_with_parent if sys.platform == "linux" else None,
+            preexec_fn=end_child_with_parent if sys.platform == "linux" else None,
         )
         start = stream.tell()
     try:
@@ -76,11 +76,6 @@ def run_logged(command: list[str], log: Path, on_line: Callable[[str], None]) ->
             f"{_reason(process.returncode, log, start)}\n"
             f"The log is {log}. Once the cause is fixed, the same command goes on from there."
         )
-
-
-def end_with_parent() -> None:
-    """Let a child that is about to be executed be killed when this process ends (Linux)."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _new_lines(process: subprocess.Popen, log: Path, start: int) -> Iterator[str]:

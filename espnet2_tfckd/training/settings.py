@@ -9,7 +9,8 @@ from pathlib import Path
 
 import yaml
 
-from espnet2_tfckd.data.datadir import file_of, read_scp
+from espnet2_tfckd.data.datadir import read_scp
+from espnet2_tfckd.data.entries import file_of
 from espnet2_tfckd.data.freshness import made_of
 from espnet2_tfckd.distiller import REVISIONS
 from espnet2_tfckd.models.configuration import rate_arguments

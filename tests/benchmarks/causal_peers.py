@@ -19,10 +19,11 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from espnet2_tfckd.cli import atomic_write, cpu_cores, run_command
+from espnet2_tfckd.cli import atomic_write, run_command
 from espnet2_tfckd.data.datadir import DataDir, read_data_dir
+from espnet2_tfckd.models.cost import cpu_name
+from espnet2_tfckd.processes import cpu_cores
 from espnet2_tfckd.scoring.parallel import System, score_systems
-from espnet2_tfckd.stages.profile import cpu_name
 from tests.benchmarks.measuring import ROOT, median_ratio
 from tests.benchmarks.peers.cases import Case, Worker, all_cases
 

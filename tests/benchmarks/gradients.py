@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from espnet2_tfckd.data.datadir import read_audio, read_data_dir
+from espnet2_tfckd.data.datadir import read_data_dir
+from espnet2_tfckd.data.entries import read_entry
 from espnet2_tfckd.distiller.abs_distiller import SETS
 from espnet2_tfckd.distiller.similarity import layer_similarities, symmetric_divergence
 from espnet2_tfckd.experiment.jobs import MODEL
@@ -33,7 +34,7 @@ def batches(data_dir: Path, count: int) -> list[tuple[torch.Tensor, torch.Tensor
     chunks: list[tuple[np.ndarray, np.ndarray]] = []
     while len(chunks) < count * BATCH:
         utterance = rng.choice(list(data.mixture))
-        pair = [read_audio(of[utterance])[0][:, 0] for of in (data.mixture, data.reference)]
+        pair = [read_entry(of[utterance])[0][:, 0] for of in (data.mixture, data.reference)]
         if len(pair[0]) >= SAMPLES:
             start = rng.integers(len(pair[0]) - SAMPLES + 1)
             chunks.append(tuple(x[start : start + SAMPLES] for x in pair))

@@ -17,8 +17,8 @@ import subprocess
 import sys
 import time
 
-from espnet2_tfckd.cli import cpu_cores
-from espnet2_tfckd.stages.profile import cpu_name
+from espnet2_tfckd.models.cost import cpu_name
+from espnet2_tfckd.processes import cpu_cores
 
 BATCH, FRAMES, BINS = 8, 94, 257
 WAITING = {

@@ -18,7 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from espnet2_tfckd.stages.profile import cpu_name
+from espnet2_tfckd.models.cost import cpu_name
 from tests.benchmarks.measuring import ROOT, median_ratio, memory, untrained_student
 
 os.environ["OMP_NUM_THREADS"] = "1"

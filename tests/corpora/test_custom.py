@@ -12,7 +12,8 @@ from espnet2_tfckd.corpora.custom_mixing import early_part, mix_channels
 from espnet2_tfckd.corpora.mixing import active_power, loop_excerpt
 from espnet2_tfckd.corpora.pools import NoisePool
 from espnet2_tfckd.corpora.preparation import SETS
-from espnet2_tfckd.data.datadir import read_audio, read_data_dir
+from espnet2_tfckd.data.datadir import read_data_dir
+from espnet2_tfckd.data.entries import read_entry
 from tests.corpora.test_mini import contents, speech_like
 from tests.data.encoded import REFUSED
 
@@ -197,7 +198,7 @@ class TestMixing:
         data = prepared(tmp_path, **material, snr_range=(3.0, 4.0))["train"]
         for utterance, row in data.metadata.items():
             mixture, reference = (
-                read_audio(t[utterance])[0][:, 0] for t in (data.mixture, data.reference)
+                read_entry(t[utterance])[0][:, 0] for t in (data.mixture, data.reference)
             )
             noise = mixture.astype(float) - reference
             snr = 10 * np.log10(active_power(reference, RATE) / (noise**2).mean())
@@ -214,8 +215,8 @@ class TestMixing:
         rooms = {"rir_dir": material["noise_dir"].replace("noise", "rooms")}
         data = prepared(tmp_path, **material, **rooms)["train"]
         utterance = next(iter(data.mixture))
-        reference = read_audio(data.reference[utterance])[0]
-        assert read_audio(data.mixture[utterance])[0].shape == reference.shape
+        reference = read_entry(data.reference[utterance])[0]
+        assert read_entry(data.mixture[utterance])[0].shape == reference.shape
         assert reference.shape[1] == 2
         # the direct sound alone: the second microphone hears the first's signal 30 samples later
         np.testing.assert_allclose(reference[30:, 1], reference[:-30, 0], atol=2 / 32768)
@@ -428,8 +429,8 @@ class TestSilentNoise:
         made = [prepared(tmp_path / folder, **own) for folder in ("one", "two")]
         for data in made[0].values():
             for utterance, entry in data.mixture.items():
-                mixture = read_audio(entry)[0]
-                added = mixture - read_audio(data.reference[utterance])[0]
+                mixture = read_entry(entry)[0]
+                added = mixture - read_entry(data.reference[utterance])[0]
                 assert 1e-4 < np.abs(added).max() < 2 and np.abs(mixture).max() < 0.98
         first, second = (contents(tmp_path / folder / "audio") for folder in ("one", "two"))
         assert first == second

@@ -9,7 +9,8 @@ import soundfile
 from espnet2_tfckd.cli import run_command
 from espnet2_tfckd.corpora import l3das23, l3das23_files
 from espnet2_tfckd.corpora.l3das23 import prepare_l3das23
-from espnet2_tfckd.data.datadir import read_audio, read_data_dir
+from espnet2_tfckd.data.datadir import read_data_dir
+from espnet2_tfckd.data.entries import read_entry
 from espnet2_tfckd.stages.format import format_data_dir
 from tests.ambisonics import RATE, simulate_scene, syllables
 from tests.corpora.l3das23_tree import folder_of, write_tree, write_utterance
@@ -151,7 +152,7 @@ class TestMicrophones:
 
     def test_two_microphones_are_joined_a_before_b(self, tree, tmp_path):
         prepare_l3das23(tree, tmp_path, num_mics=2)
-        joined, rate = read_audio(read_data_dir(tmp_path / "test").mixture["84-121123-0001"])
+        joined, rate = read_entry(read_data_dir(tmp_path / "test").mixture["84-121123-0001"])
         files = [folder_of(tree, "dev") / "data" / f"84-121123-0001_{mic}.wav" for mic in "AB"]
         expected = np.concatenate([soundfile.read(file)[0] for file in files], axis=1)
         assert (rate, joined.shape[1]) == (RATE, 8)
@@ -164,7 +165,7 @@ class TestMicrophones:
         write_utterance(folder_of(corpus, "dev"), "84-1-0000", scene)
         prepare_l3das23(corpus, tmp_path / "data", num_mics=2)
         format_data_dir(tmp_path / "data/test", tmp_path / "dump", audio_format="flac")
-        mixture, _ = read_audio(read_data_dir(tmp_path / "dump").mixture["84-1-0000"])
+        mixture, _ = read_entry(read_data_dir(tmp_path / "dump").mixture["84-1-0000"])
         for position, signal in zip(scene.microphones, np.split(mixture, 2, axis=1), strict=True):
             x, y, z = (scene.talker - position) / np.linalg.norm(scene.talker - position)
             w = signal[:, 0]
@@ -188,7 +189,7 @@ class TestLengths:
         before, _ = soundfile.read(mixture)
         prepare_l3das23(corpus, tmp_path / "data")
         data = read_data_dir(tmp_path / "data" / "test")
-        after, _ = read_audio(data.mixture["84-121123-0000"])
+        after, _ = read_entry(data.mixture["84-121123-0000"])
         np.testing.assert_allclose(after, before[:-100], atol=2**-15)
         assert data.reference["84-121123-0000"] == str(reference / "84-121123-0000.wav")
         [line] = deviations(tmp_path / "data")
@@ -202,7 +203,7 @@ class TestLengths:
         prepare_l3das23(corpus, tmp_path / "data", num_mics=2)
         data = read_data_dir(tmp_path / "data" / "test")
         entries = data.mixture["84-121123-0000"], data.reference["84-121123-0000"]
-        assert [len(read_audio(e)[0]) for e in entries] == [soundfile.info(file).frames] * 2
+        assert [len(read_entry(e)[0]) for e in entries] == [soundfile.info(file).frames] * 2
 
     def test_less_than_half_of_the_length_is_a_problem(self, corpus, dev, tmp_path):
         self.shorten(dev / "labels" / "84-121123-0000.wav", RATE * 2 // 5)
@@ -214,10 +215,10 @@ class TestLengths:
         test, train = (read_data_dir(tmp_path / name) for name in ("test", "train"))
         original = soundfile.info(folder_of(tree, "dev") / "labels" / "84-121123-0000.wav").frames
         for table, channels in ((test.mixture, 4), (test.reference, 1)):
-            signal, _ = read_audio(table["84-121123-0000"])
+            signal, _ = read_entry(table["84-121123-0000"])
             assert signal.shape == (12 * RATE, channels)
             assert signal[:original].any() and not signal[original:].any()
-        assert len(read_audio(train.mixture["14-208-0000"])[0]) < RATE
+        assert len(read_entry(train.mixture["14-208-0000"])[0]) < RATE
 
 
 BAD_FILES = {

@@ -5,13 +5,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from espnet2_tfckd.data.datadir import (
-    DataDir,
-    audio_seconds,
-    read_audio,
-    read_data_dir,
-    write_data_dir,
-)
+from espnet2_tfckd.data.datadir import DataDir, read_data_dir, write_data_dir
+from espnet2_tfckd.data.entries import entry_seconds, read_entry
 
 
 def two_utterances() -> DataDir:
@@ -126,11 +121,11 @@ class TestAudio:
     def test_plain_file(self, tmp_path):
         path = str(tmp_path / "a.flac")
         soundfile.write(path, self.noise, 16000)
-        samples, rate = read_audio(path)
+        samples, rate = read_entry(path)
         assert rate == 16000
         assert samples.dtype == np.float32
         np.testing.assert_allclose(samples, self.noise, atol=2**-15)
-        assert audio_seconds(path) == pytest.approx(0.05)
+        assert entry_seconds(path) == pytest.approx(0.05)
 
     @pytest.mark.parametrize("function", ["soundfile", None])  # None is Kaldi's own wav in ark
     def test_ark_entry_has_the_same_scale(self, tmp_path, function):
@@ -138,21 +133,21 @@ class TestAudio:
         ark, scp = str(tmp_path / "a.ark"), str(tmp_path / "a.scp")
         kaldiio.save_ark(ark, {"ann-1": (8000, signal)}, scp=scp, write_function=function)
         entry = (tmp_path / "a.scp").read_text().split()[1]
-        samples, rate = read_audio(entry)
+        samples, rate = read_entry(entry)
         assert rate == 8000
         np.testing.assert_allclose(samples, self.noise, atol=2**-14)
-        assert audio_seconds(entry) == pytest.approx(0.1)
+        assert entry_seconds(entry) == pytest.approx(0.1)
 
     def test_missing_file_is_named(self, tmp_path):
         for entry in (f"{tmp_path}/no.wav", f"{tmp_path}/no.ark:5"):
-            for read in (read_audio, audio_seconds):
+            for read in (read_entry, entry_seconds):
                 with pytest.raises(FileNotFoundError, match="no.(wav|ark:5) does not exist"):
                     read(entry)
 
     def test_damaged_file_is_named(self, tmp_path):
         for name, entry in (("bad.wav", "bad.wav"), ("bad.ark", "bad.ark:3")):
             (tmp_path / name).write_bytes(b"RIFFnonsense")
-            for read in (read_audio, audio_seconds):
+            for read in (read_entry, entry_seconds):
                 with pytest.raises(ValueError, match="is no readable audio"):
                     read(f"{tmp_path}/{entry}")
 

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from espnet2_tfckd.cli import run_command
-from espnet2_tfckd.data.datadir import DataDir, read_audio, read_data_dir, write_data_dir
+from espnet2_tfckd.cli import hertz, run_command
+from espnet2_tfckd.data.datadir import DataDir, read_data_dir, write_data_dir
+from espnet2_tfckd.data.entries import read_entry
 from espnet2_tfckd.stages import filter as filter_stage
 from espnet2_tfckd.stages import format as format_stage
 from espnet2_tfckd.stages.filter import filter_data_dir
-from espnet2_tfckd.stages.format import format_data_dir, parse_rate
+from espnet2_tfckd.stages.format import format_data_dir
 from espnet2_tfckd.stages.speed_perturb import speed_perturb
 from tests.data.encoded import READABLE, halved
 from tests.stages.pairs import BAD_AUDIO, RATE, make_data_dir, overwrite, signals
@@ -30,16 +31,16 @@ class TestFormat:
         assert (after.text, after.metadata) == (before.text, before.metadata)
         for side in ("mixture", "reference"):
             for utterance, entry in getattr(after, side).items():
-                samples, rate = read_audio(entry)
+                samples, rate = read_entry(entry)
                 assert rate == RATE
-                expected, _ = read_audio(getattr(before, side)[utterance])
+                expected, _ = read_entry(getattr(before, side)[utterance])
                 np.testing.assert_allclose(samples, expected, atol=2**-15)
 
     def test_resampling_is_announced_and_keeps_tone_and_duration(self, tmp_path, capsys):
         make_data_dir(tmp_path / "in", rate=48000)
         format_data_dir(tmp_path / "in", tmp_path / "out", fs=16000)
         assert "resampled 3 of 3 utterances from 48000 to 16000 Hz" in capsys.readouterr().out
-        samples, rate = read_audio(read_data_dir(tmp_path / "out").reference["bob-1"])
+        samples, rate = read_entry(read_data_dir(tmp_path / "out").reference["bob-1"])
         expected = signals("bob-1")[1]
         assert (rate, len(samples)) == (16000, len(expected))
         middle = slice(1000, -1000)
@@ -52,7 +53,7 @@ class TestFormat:
         before, after = read_data_dir(pairs_dir), read_data_dir(tmp_path / "out")
         assert after.mixture["ann-2"] == before.mixture["ann-2"]  # 0.5 s are enough
         for old, new in ((before.mixture, after.mixture), (before.reference, after.reference)):
-            once, repeated = read_audio(old["ann-1"])[0], read_audio(new["ann-1"])[0]
+            once, repeated = read_entry(old["ann-1"])[0], read_entry(new["ann-1"])[0]
             assert (len(once), len(repeated)) == (3200, 7200)
             expected = np.concatenate([once, once, once[:800]])
             np.testing.assert_allclose(repeated, expected, atol=2 / 32768)
@@ -62,7 +63,7 @@ class TestFormat:
         make_data_dir(tmp_path / "in", channels=4)
         format_data_dir(tmp_path / "in", tmp_path / "out", ref_channel=1)
         data = read_data_dir(tmp_path / "out")
-        mixture, reference = (read_audio(t["bob-1"])[0] for t in (data.mixture, data.reference))
+        mixture, reference = (read_entry(t["bob-1"])[0] for t in (data.mixture, data.reference))
         expected_mixture, expected_reference = signals("bob-1", channels=4)
         np.testing.assert_allclose(mixture, expected_mixture, atol=2**-14)
         np.testing.assert_allclose(reference, expected_reference[:, 1:2], atol=2**-14)
@@ -79,7 +80,7 @@ class TestFormat:
         format_data_dir(pairs_dir, tmp_path / "out", audio_format="flac")
         assert "turned 1 of 3 utterances down" in capsys.readouterr().out
         data = read_data_dir(tmp_path / "out")
-        after = [read_audio(table["bob-1"])[0] for table in (data.mixture, data.reference)]
+        after = [read_entry(table["bob-1"])[0] for table in (data.mixture, data.reference)]
         ratio = np.abs(after[0]).max() / np.abs(mixture).max()
         assert ratio * 4 > 1
         np.testing.assert_allclose(after[1], reference * ratio, atol=1e-3)
@@ -121,7 +122,7 @@ class TestFormat:
         format_data_dir(pairs_dir, tmp_path / "out", audio_format="flac")
         overwrite(pairs_dir / "bob-1_m.wav", signals("bob-1")[0] * 0.5)
         format_data_dir(pairs_dir, tmp_path / "out", audio_format="flac")
-        samples, _ = read_audio(read_data_dir(tmp_path / "out").mixture["bob-1"])
+        samples, _ = read_entry(read_data_dir(tmp_path / "out").mixture["bob-1"])
         np.testing.assert_allclose(samples, signals("bob-1")[0] * 0.5, atol=2**-14)
 
     @pytest.mark.parametrize("kind", ["m", "r"])
@@ -131,7 +132,7 @@ class TestFormat:
         format_data_dir(pairs_dir, tmp_path / "out", fs=8000)
         path = pairs_dir / f"bob-1_{kind}.wav"
         times = path.stat()
-        soundfile.write(path, read_audio(str(path))[0][::-1], RATE, "PCM_16")
+        soundfile.write(path, read_entry(str(path))[0][::-1], RATE, "PCM_16")
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
         assert path.stat().st_size == times.st_size
         data = read_data_dir(tmp_path / "out")
@@ -186,7 +187,7 @@ class TestFormat:
         assert np.abs(batch["ref"]).max() == pytest.approx(0.3, abs=0.02)
 
     def test_sampling_rates_as_espnet_writes_them(self):
-        assert [parse_rate(text) for text in ("16k", "8000", "44.1k")] == [16000, 8000, 44100]
+        assert [hertz(text) for text in ("16k", "8000", "44.1k")] == [16000, 8000, 44100]
 
     def test_command_line_says_the_problem_and_nothing_else(self, tmp_path, capsys, monkeypatch):
         monkeypatch.setattr("sys.argv", ["format", str(tmp_path / "none"), str(tmp_path / "out")])
@@ -246,8 +247,8 @@ class TestSpeedPerturb:
     def test_speed_changes_tempo_and_pitch_of_both(self, pairs_dir, tmp_path):
         speed_perturb(pairs_dir, tmp_path / "out", [1.25])
         data = read_data_dir(tmp_path / "out")
-        mixture, rate = read_audio(data.mixture["sp1.25-bob-1"])
-        reference, _ = read_audio(data.reference["sp1.25-bob-1"])
+        mixture, rate = read_entry(data.mixture["sp1.25-bob-1"])
+        reference, _ = read_entry(data.reference["sp1.25-bob-1"])
         assert (len(mixture), len(reference), rate) == (12800, 12800, RATE)
         spectrum = np.abs(np.fft.rfft(reference[:, 0]))
         assert np.argmax(spectrum) * rate / len(reference) == pytest.approx(440 * 1.25, abs=2)
@@ -282,7 +283,7 @@ class TestFormatsOfTheSource:
     @pytest.mark.parametrize("name", ["gsm.wav", "piped_zero.wav", "mulaw.wav", "mp3_inside.wav"])
     def test_what_espnet_cannot_read_as_it_is_is_written_anew(self, name, tmp_path):
         path = READABLE[name](tmp_path / name)
-        samples, rate = read_audio(str(path))
+        samples, rate = read_entry(str(path))
         noisy = tmp_path / "noisy.wav"
         rng = np.random.default_rng(0)
         soundfile.write(noisy, samples[:, 0] + 0.01 * rng.standard_normal(len(samples)), rate)

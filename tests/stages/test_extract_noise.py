@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from espnet2_tfckd.data.datadir import read_audio
+from espnet2_tfckd.data.entries import read_entry
 from espnet2_tfckd.stages import extract_noise as noise_stage
 from espnet2_tfckd.stages.extract_noise import extract_noise
 from tests.stages.pairs import BAD_AUDIO, IDS, RATE, make_data_dir, overwrite, signals
@@ -13,7 +13,7 @@ def test_noise_is_the_mixture_without_the_reference_at_full_scale(pairs_dir):
     assert extract_noise(pairs_dir, nj=2) == (3, 0)
     lines = (pairs_dir / "noise.scp").read_text().splitlines()
     assert [line.split()[0] for line in lines] == list(IDS)
-    noise, rate = read_audio(lines[2].split()[1])
+    noise, rate = read_entry(lines[2].split()[1])
     mixture, reference = signals("bob-1")
     expected = (mixture - reference) / np.abs(mixture - reference).max()
     assert rate == RATE

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from espnet2_tfckd.models import cost as profile
 from espnet2_tfckd.models.inference import load_separate_speech
-from espnet2_tfckd.stages import profile
 
 B, T, D, H = 3, 11, 8, 7
 GRU, LSTM = 3, 4  # gates

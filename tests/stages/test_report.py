@@ -12,8 +12,8 @@ from PIL import Image
 
 from espnet2_tfckd.data.datadir import read_data_dir, write_data_dir
 from espnet2_tfckd.scoring import report as pages
+from espnet2_tfckd.scoring.results import update_results
 from espnet2_tfckd.stages.report import report
-from espnet2_tfckd.stages.score import update_results
 from tests.browser import open_browser, wait_until
 from tests.experiment.experiments import LINE
 

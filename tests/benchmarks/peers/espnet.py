@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from espnet2_tfckd.deploy.enhancer import CHECKPOINT
-from espnet2_tfckd.stages.profile import count_macs
+from espnet2_tfckd.models.cost import count_macs
 from tests.benchmarks.measuring import untrained
 from tests.benchmarks.peers.model import MACS_SECONDS, Model, check_causal
 

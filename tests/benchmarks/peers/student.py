@@ -69,7 +69,7 @@ def export(folder: str | Path, channels: int, heads: int, exp_dir: str | Path | 
 def _macs(model, sample_rate: int) -> int:
     import torch
 
-    from espnet2_tfckd.stages.profile import count_macs
+    from espnet2_tfckd.models.cost import count_macs
 
     separator, stft = model.eval().separator, model.encoder.stft
     frame = torch.randn(1, 1, separator.microphones, stft.n_fft // 2 + 1, dtype=torch.complex64)

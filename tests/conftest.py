@@ -1,4 +1,4 @@
-"""A tiny stock ESPnet model and a small data directory for the stages that run models."""
+"""A tiny stock ESPnet model and a small data directory, for tests that run models or stages."""
 
 import contextlib
 import shutil
