@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-SCORES = {
-    "pesq_wb": "PESQ-WB",
-    "stoi": "STOI",
-    "estoi": "ESTOI",
-    "si_sdr": "SI-SDR (dB)",
-    "dnsmos_ovrl": "DNSMOS",
-}
+from espnet2_tfckd.scoring.columns import SCORES, Column
+
+SHOWN = [SCORES[key] for key in ("pesq_wb", "stoi", "estoi", "si_sdr", "dnsmos_ovrl")]
 
 
 def model_card(
@@ -57,13 +53,13 @@ def model_card(
                 task_name="Speech enhancement",
                 dataset_type=corpus,
                 dataset_name=f"{corpus}, {row['dataset']}",
-                metric_type=key,
-                metric_name=SCORES[key],
-                metric_value=round(row[key], 4),
+                metric_type=column.key,
+                metric_name=column.title,
+                metric_value=round(row[column.key], 4),
             )
             for row in own
-            for key in SCORES
-            if row.get(key) is not None
+            for column in SHOWN
+            if row.get(column.key) is not None
         ],
     )
     (first, *_) = own
@@ -105,25 +101,22 @@ def model_card(
 
 
 def _table(rows: Sequence[dict], system: str, teacher: str | None) -> str:
-    columns = [key for key in SCORES if any(row.get(key) is not None for row in rows)]
+    columns = [c for c in SHOWN if any(row.get(c.key) is not None for row in rows)]
     lines = [
-        "| system | data set | " + " | ".join(SCORES[key] for key in columns) + " |",
+        "| system | data set | " + " | ".join(column.title for column in columns) + " |",
         "| --- | --- |" + " --- |" * len(columns),
     ]
     names = {system: "**this model**", teacher: f"{teacher} (teacher)"}
     for row in rows:
         if row["system"] in ("noisy", system, teacher):
-            cells = [_score(row, key) for key in columns]
+            cells = [_score(row, column) for column in columns]
             name = names.get(row["system"], row["system"])
             lines.append(f"| {name} | {row['dataset']} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _score(row: dict, key: str) -> str:
-    if row.get(key) is None:
-        return ""
-    half_width = row.get(f"{key}_ci95")
-    return f"{row[key]:.3f}" + (f" ± {half_width:.3f}" if half_width is not None else "")
+def _score(row: dict, column: Column) -> str:
+    return "" if row.get(column.key) is None else column.text_of(row)
 
 
 def _cost_sentence(row: dict) -> str:

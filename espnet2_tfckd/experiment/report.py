@@ -8,11 +8,9 @@ from pathlib import Path
 from statistics import fmean, stdev
 
 from espnet2_tfckd.cli import atomic_write
-from espnet2_tfckd.scoring.metrics import HEADINGS
+from espnet2_tfckd.scoring.columns import SCORES
 from espnet2_tfckd.scoring.tables import markdown_table
 
-DECIMALS = {"si_sdr": 2, "sdr": 2, "ci_sdr": 2, "seg_snr": 2}  # dB; all others 3
-UNITS = {key: " (dB)" for key in DECIMALS}
 ONE_SEED_COLOUR, COLOUR = "0.65", "black"
 
 
@@ -49,7 +47,7 @@ def report_md(
         header = [
             f"{method} minus",
             "seeds",
-            *(HEADINGS[key] + UNITS.get(key, "") for key in metrics),
+            *(SCORES[key].title for key in metrics),
         ]
         body = [
             [arm, _seeds_compared(compared.get((method, arm, metrics[0])))]
@@ -83,7 +81,7 @@ def _arms(rows: Sequence[dict]) -> list[str]:
 def _arms_table(rows: Sequence[dict], metrics: Sequence[str], baseline: str, compared: dict) -> str:
     header = ["arm", "seeds", "weight"]
     for key in metrics:
-        header += [HEADINGS[key] + UNITS.get(key, ""), f"minus {baseline} [95 % interval]"]
+        header += [SCORES[key].title, f"minus {baseline} [95 % interval]"]
     header += ["CPU s per update", "peak MiB"]
     body = []
     for row in rows:
@@ -124,18 +122,20 @@ def _mean_and_spread(rows: Sequence[dict], key: str) -> str:
     values = [row[key] for row in rows if row.get(key) is not None]
     if not values:
         return "-"
-    decimals = DECIMALS.get(key, 3)
-    spread = f" ± {stdev(values):.{decimals}f}" if len(values) > 1 else ""
-    return f"{fmean(values):.{decimals}f}{spread}"
+    column = SCORES[key]
+    spread = f" ± {column.text(stdev(values))}" if len(values) > 1 else ""
+    return f"{column.text(fmean(values))}{spread}"
 
 
 def _difference(row: dict | None) -> str:
     if row is None:
         return ""
-    decimals = DECIMALS.get(row["metric"], 3)
-    text = f"{row['difference']:+.{decimals}f}"
+    text, low, high = (
+        SCORES[row["metric"]].text(row[key], signed=True)
+        for key in ("difference", "ci_low", "ci_high")
+    )
     if row["ci_low"] is not None:
-        text += f" [{row['ci_low']:+.{decimals}f}, {row['ci_high']:+.{decimals}f}]"
+        text += f" [{low}, {high}]"
     if row["num_left_out"]:
         text += f", {row['num_left_out']} utterances left out"
     return text + (", 1 seed" if row["num_seeds"] == 1 else "")
@@ -225,7 +225,7 @@ def draw_differences(
                 _draw_interval(axis, place, row)
         axis.axvline(0, color="black", linewidth=0.8)
         axis.grid(axis="x", linewidth=0.3)
-        axis.set_xlabel(f"{HEADINGS[metric]}{UNITS.get(metric, '')}")
+        axis.set_xlabel(SCORES[metric].title)
         axis.set_yticks(range(len(arms)), arms)
     figure.suptitle(
         f"difference to {baseline}, 95 % intervals (lighter: one seed, utterances only)", fontsize=9

@@ -15,7 +15,7 @@ from statistics import fmean
 from espnet2_tfckd.experiment.jobs import Command, Job, Usage
 from espnet2_tfckd.experiment.plan import Plan
 from espnet2_tfckd.processes import THREAD_VARIABLES, end_child_with_parent
-from espnet2_tfckd.scoring.metrics import HEADINGS
+from espnet2_tfckd.scoring.columns import SCORES
 from espnet2_tfckd.training.log import format_seconds
 from espnet2_tfckd.training.process import POLL_SECONDS
 
@@ -161,7 +161,7 @@ def _unfinished(jobs: Sequence[Job]) -> list[Job]:
 
 def headline(result: dict, columns: Sequence[str]) -> str:
     """The figure of a result to show at once: its first score, or its validation loss."""
-    for column, name in {columns[0]: HEADINGS[columns[0]], "valid_loss": "valid loss"}.items():
+    for column, name in {columns[0]: SCORES[columns[0]].name, "valid_loss": "valid loss"}.items():
         if result.get(column) is not None:
             return f"{name} {result[column]:.3f}, "
     return ""

@@ -12,8 +12,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-#: Keys in ``results.json`` and their headings in tables.
-HEADINGS = {"wer": "WER", "task1_metric": "Task 1 metric"}
+#: Keys in ``results.json``.
+KEYS = ("wer", "task1_metric")
 
 
 def words_of(transcript: str) -> list[str]:
@@ -76,7 +76,7 @@ def score_transcripts(
     try:
         wer = _limited(word_error_rate(words_of(reference), words_of(estimate)))
     except ValueError as error:
-        return dict.fromkeys(HEADINGS), dict.fromkeys(HEADINGS, str(error))
+        return dict.fromkeys(KEYS), dict.fromkeys(KEYS, str(error))
     if stoi is None:
         return {"wer": wer, "task1_metric": None}, {"task1_metric": "there is no STOI"}
     return {"wer": wer, "task1_metric": task1_metric(stoi, wer)}, {}

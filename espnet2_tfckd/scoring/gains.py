@@ -5,11 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from espnet2_tfckd.experiment.report import UNITS
-from espnet2_tfckd.scoring.metrics import HEADINGS
-from espnet2_tfckd.scoring.tables import DECIMALS
+from espnet2_tfckd.scoring.columns import SCORES
 
-LOWER_IS_BETTER = {"wer"}  # gained is what they fall by
 SNR_COLUMN = "snr_db"
 
 Scores = Mapping[str, Mapping[str, float | None]]  # of each utterance by metric
@@ -26,8 +23,8 @@ def gains_over(mixture: Scores, estimates: Scores) -> Gains:
         {'stoi': {'a': 0.25}, 'wer': {'a': 0.25}}
     """
     gains: Gains = {}
-    for metric in HEADINGS:
-        sign = -1 if metric in LOWER_IS_BETTER else 1
+    for metric, column in SCORES.items():
+        sign = 1 if column.is_gain else -1
         for utterance, scores in estimates.items():
             pair = scores.get(metric), mixture.get(utterance, {}).get(metric)
             if None not in pair:
@@ -72,7 +69,7 @@ def scatter_plot(gains: Mapping[str, Gains], snrs: Mapping[str, float], snr_name
         ``x`` (title), ``utterances``, ``snrs`` and, for each metric, ``key``, ``title``,
         ``decimals`` and ``gains``: for each system those of all utterances, None where unknown.
     """
-    metrics = [m for m in HEADINGS if any(snrs.keys() & g.get(m, {}) for g in gains.values())]
+    metrics = [m for m in SCORES if any(snrs.keys() & g.get(m, {}) for g in gains.values())]
     utterances = [
         u for u in snrs if any(u in g.get(m, {}) for g in gains.values() for m in metrics)
     ]
@@ -83,8 +80,8 @@ def scatter_plot(gains: Mapping[str, Gains], snrs: Mapping[str, float], snr_name
         "metrics": [
             {
                 "key": metric,
-                "title": f"gain in {HEADINGS[metric]}{UNITS.get(metric, '')}",
-                "decimals": DECIMALS.get(metric, 2),
+                "title": f"gain in {SCORES[metric].title}",
+                "decimals": SCORES[metric].decimals,
                 "gains": {
                     system: [_rounded(g.get(metric, {}).get(u)) for u in utterances]
                     for system, g in gains.items()

@@ -9,14 +9,13 @@ metric that needs them.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
-from espnet2_tfckd.scoring import asr
 from espnet2_tfckd.scoring import composite as hu_loizou
 
 MODEL_RATE = 16000
@@ -246,13 +245,14 @@ class Protocol:
 
     Attributes:
         compute: The metric's function; returns a number or a dictionary over ``columns``.
-        columns: Its keys in ``results.json`` and their headings in tables.
+        columns: Its keys in ``results.json``, each with a column of
+            :data:`espnet2_tfckd.scoring.columns.SCORES`.
         package: The package that computes it; None for one of our own.
         revision: Raised when our part of the code gives other values.
     """
 
     compute: Callable[..., float | dict[str, float]]
-    columns: dict[str, str]
+    columns: Sequence[str]
     package: str | None = None
     revision: int = 1
 
@@ -278,24 +278,15 @@ class Protocol:
 
 
 PROTOCOLS = {
-    "PESQ": Protocol(pesq_wb, {"pesq_wb": "PESQ-WB"}, "pesq"),
-    "STOI": Protocol(stoi, {"stoi": "STOI"}, "pystoi"),
-    "ESTOI": Protocol(estoi, {"estoi": "ESTOI"}, "pystoi"),
-    "SI_SDR": Protocol(si_sdr, {"si_sdr": "SI-SDR"}, "fast_bss_eval"),
-    "SDR": Protocol(sdr, {"sdr": "SDR"}, "fast_bss_eval"),
-    "CI_SDR": Protocol(ci_sdr, {"ci_sdr": "CI-SDR"}, "ci_sdr"),
-    "COMPOSITE": Protocol(composite, {"csig": "CSIG", "cbak": "CBAK", "covl": "COVL"}, "pesq"),
-    "SEG_SNR": Protocol(seg_snr, {"seg_snr": "SegSNR"}),
+    "PESQ": Protocol(pesq_wb, ("pesq_wb",), "pesq"),
+    "STOI": Protocol(stoi, ("stoi",), "pystoi"),
+    "ESTOI": Protocol(estoi, ("estoi",), "pystoi"),
+    "SI_SDR": Protocol(si_sdr, ("si_sdr",), "fast_bss_eval"),
+    "SDR": Protocol(sdr, ("sdr",), "fast_bss_eval"),
+    "CI_SDR": Protocol(ci_sdr, ("ci_sdr",), "ci_sdr"),
+    "COMPOSITE": Protocol(composite, ("csig", "cbak", "covl"), "pesq"),
+    "SEG_SNR": Protocol(seg_snr, ("seg_snr",)),
     "DNSMOS": Protocol(
-        dnsmos,
-        {
-            "dnsmos_ovrl": "DNSMOS-OVRL",
-            "dnsmos_sig": "DNSMOS-SIG",
-            "dnsmos_bak": "DNSMOS-BAK",
-            "dnsmos_p808": "DNSMOS-P808",
-        },
-        "speechmos",
+        dnsmos, ("dnsmos_ovrl", "dnsmos_sig", "dnsmos_bak", "dnsmos_p808"), "speechmos"
     ),
 }
-HEADINGS = {key: text for protocol in PROTOCOLS.values() for key, text in protocol.columns.items()}
-HEADINGS |= asr.HEADINGS

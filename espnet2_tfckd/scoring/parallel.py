@@ -89,7 +89,7 @@ def _missing(record: dict, protocols: Sequence[str]) -> list[str]:
         name
         for name in protocols
         if code.get(name) != PROTOCOLS[name].code
-        or not PROTOCOLS[name].columns.keys() <= record["scores"].keys()
+        or not set(PROTOCOLS[name].columns) <= record["scores"].keys()
     ]
 
 

@@ -8,19 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet2_tfckd.data.datadir import DataDir, read_scp
-from espnet2_tfckd.experiment.report import UNITS
+from espnet2_tfckd.scoring.columns import COLUMNS, SCORES
 from espnet2_tfckd.scoring.gains import Gains, Scores, gains_over, input_snrs, scatter_plot
 from espnet2_tfckd.scoring.journal import read_journal
 from espnet2_tfckd.scoring.listening import Listening, extremes, listen_in_turn
-from espnet2_tfckd.scoring.metrics import HEADINGS
 from espnet2_tfckd.scoring.parallel import System
 from espnet2_tfckd.scoring.spectrogram import RANGE_DB, colour_scale
-from espnet2_tfckd.scoring.tables import GROUPS, cell, explanations, left_out, score_header
+from espnet2_tfckd.scoring.tables import GROUPS, explanations, left_out, score_header
 from espnet2_tfckd.scoring.training_curves import heat_maps, validation_losses
 
 NUM_EXTREMES = 10
 MEDIA_CHARACTERS = 16_000_000  # of sounds and pictures, all test sets together
-CHOSEN_BY = ("si_sdr", *HEADINGS)  # the first of these that was scored picks the extremes
+CHOSEN_BY = ("si_sdr", *SCORES)  # the first of these that was scored picks the extremes
 CAPTION_SCORES = ("si_sdr", "pesq_wb", "stoi", "dnsmos_ovrl")
 
 
@@ -117,7 +116,7 @@ def results_table(rows: Sequence[dict]) -> dict:
         for key in columns:
             note = left_out(row, key)
             notes += [note] if note else []
-            text = cell(row, key, with_ci=True)
+            text = COLUMNS[key].text_of(row)
             cells.append(
                 {"text": text, "value": row.get(key), "note": len(notes) if note else None}
             )
@@ -152,7 +151,7 @@ def scored_set_section(scored_set: ScoredSet, ref_channel: int, budget: int) -> 
         "systems": systems,
         "scatter": scatter,
         "remarks": remarks,
-        "chosen_by": by and HEADINGS[by],
+        "chosen_by": by and SCORES[by].name,
         "chosen_system": systems[-1],
     }
     if by is None:
@@ -203,18 +202,14 @@ def _described(
     row = data.metadata.get(utterance, {})
     return {
         "listening": listening,
-        "gain": _with_unit(cell({by: gains[by][utterance]}, by, signed=True), by),
+        "gain": SCORES[by].text(gains[by][utterance], signed=True, with_unit=True),
         "facts": [f"{GROUPS[column]}: {row[column]}" for column in GROUPS if row.get(column)],
         "scores": {
             name: [
-                f"{HEADINGS[key]} {_with_unit(cell(of_system[utterance], key), key)}"
+                f"{SCORES[key].name} {SCORES[key].text(of_system[utterance][key], with_unit=True)}"
                 for key in CAPTION_SCORES
                 if of_system.get(utterance, {}).get(key) is not None
             ]
             for name, of_system in scores.items()
         },
     }
-
-
-def _with_unit(text: str, key: str) -> str:
-    return f"{text} dB" if key in UNITS else text

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from espnet2_tfckd.scoring.metrics import HEADINGS
+from espnet2_tfckd.scoring.columns import COLUMNS, COSTS, SCORES
 
-COSTS = {"num_params": "params (M)", "macs_per_second": "GMAC/s", "rtf": "RTF"}
-IMPROVEMENT_COLUMNS = ("pesq_wb", "stoi", "estoi", "si_sdr", "sdr", "covl", "dnsmos_ovrl")
 GROUPS = {"snr_db": "SNR (dB)", "noise_kind": "noise"}
 MAX_SNR_VALUES = 8  # up to so many different SNRs are a group each, more fall into bins
 SNR_BIN_DB = 5
-DECIMALS = {"stoi": 3, "estoi": 3, "wer": 3, "task1_metric": 3, "rtf": 3}
+_BY_GROUP = [key for key, column in SCORES.items() if column.by_group]
 
 
 def mean_and_ci95(values: Sequence[float]) -> tuple[float | None, float | None]:
@@ -58,7 +56,7 @@ def summarise(system: str, dataset: str, records: Sequence[dict], costs: dict) -
     """
     summary = {"system": system, "dataset": dataset, "num_utterances": len(records)}
     failed = {}
-    for key in HEADINGS:
+    for key in SCORES:
         values = [record["scores"].get(key) for record in records]
         scored = [value for value in values if value is not None]
         summary[key], summary[f"{key}_ci95"] = mean_and_ci95(scored)
@@ -127,7 +125,7 @@ def improvements(
             members.setdefault(group_of[record["id"]], []).append(record)
         for group in sorted(members, key=_natural):
             row = {"by": column, "group": group, "num_utterances": len(members[group])}
-            for key in HEADINGS:
+            for key in SCORES:
                 pairs = [(r["scores"].get(key), noisy[r["id"]].get(key)) for r in members[group]]
                 row[key], _ = mean_and_ci95([a - b for a, b in pairs if None not in (a, b)])
             rows.append(row)
@@ -154,19 +152,7 @@ def merge(earlier: Sequence[dict], new: Sequence[dict]) -> list[dict]:
     return sorted(rows, key=lambda row: (datasets.index(row["dataset"]), row["system"] != "noisy"))
 
 
-def cell(row: dict, key: str, with_ci: bool = False, signed: bool = False) -> str:
-    """One value as text, ``-`` where there is none."""
-    value = row.get(key)
-    if value is None:
-        return "-"
-    value /= {"num_params": 1e6, "macs_per_second": 1e9}.get(key, 1)
-    decimals = DECIMALS.get(key, 2)
-    text = f"{value:{'+' if signed else ''}.{decimals}f}"
-    half_width = row.get(f"{key}_ci95") if with_ci else None
-    return text if half_width is None else f"{text} ± {half_width:.{decimals}f}"
-
-
-def scored_columns(rows: Sequence[dict], columns: Sequence[str]) -> list[str]:
+def scored_columns(rows: Sequence[dict], columns: Iterable[str]) -> list[str]:
     """Those of the columns that some row has a value in."""
     return [key for key in columns if any(row.get(key) is not None for row in rows)]
 
@@ -179,10 +165,13 @@ def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
 
 def terminal_table(rows: Sequence[dict]) -> str:
     """A compact table of means for the terminal."""
-    columns = scored_columns(rows, [*HEADINGS, *COSTS])
-    header = ["dataset", "system", *((HEADINGS | COSTS)[key] for key in columns)]
+    columns = scored_columns(rows, COLUMNS)
+    header = ["dataset", "system", *(COLUMNS[key].name for key in columns)]
     header = [text.removeprefix("DNSMOS-") for text in header]
-    body = [[row["dataset"], row["system"], *(cell(row, key) for key in columns)] for row in rows]
+    body = [
+        [row["dataset"], row["system"], *(COLUMNS[key].text(row.get(key)) for key in columns)]
+        for row in rows
+    ]
     widths = [max(len(line[i]) for line in [header, *body]) for i in range(len(header))]
     return "".join(
         " ".join(
@@ -215,7 +204,7 @@ def results_md(rows: Sequence[dict], environment: dict[str, str], configs: dict[
     for row in rows:
         cells = []
         for key in columns:
-            text = cell(row, key, with_ci=True)
+            text = COLUMNS[key].text_of(row)
             if note := left_out(row, key):
                 notes.append(note)
                 text += f" [^{len(notes)}]"
@@ -228,8 +217,8 @@ def results_md(rows: Sequence[dict], environment: dict[str, str], configs: dict[
 
 def score_header(rows: Sequence[dict]) -> tuple[list[str], list[str]]:
     """Header of the table of scores, and the keys of its columns after the first three."""
-    columns = scored_columns(rows, [*HEADINGS, *COSTS])
-    names = ((HEADINGS | COSTS)[key] for key in columns)
+    columns = scored_columns(rows, COLUMNS)
+    names = (COLUMNS[key].name for key in columns)
     return ["dataset", "system", "utterances", *names], columns
 
 
@@ -239,7 +228,7 @@ def left_out(row: dict, key: str) -> str | None:
     if not ids:
         return None
     return (
-        f"{HEADINGS[key]} of {row['system']} on {row['dataset']} leaves out {len(ids)} of "
+        f"{SCORES[key].name} of {row['system']} on {row['dataset']} leaves out {len(ids)} of "
         f"{row['num_utterances']} utterances that it cannot score: "
         + ", ".join(f"`{utt}`" for utt in ids)
     )
@@ -279,12 +268,19 @@ def _improvement_section(rows: Sequence[dict]) -> list[str]:
     improved = [(row, group) for row in rows for group in row.get("improvement", ())]
     if not improved:
         return []
-    columns = scored_columns([group for _, group in improved], IMPROVEMENT_COLUMNS)
+    columns = scored_columns([group for _, group in improved], _BY_GROUP)
     body = [
         [row["dataset"], row["system"], GROUPS[group["by"]], group["group"]]
         + [str(group["num_utterances"])]
-        + [cell(group, key, signed=True) for key in columns]
+        + [SCORES[key].text(group.get(key), signed=True) for key in columns]
         for row, group in improved
     ]
-    header = ["dataset", "system", "by", "group", "utterances", *(HEADINGS[key] for key in columns)]
+    header = [
+        "dataset",
+        "system",
+        "by",
+        "group",
+        "utterances",
+        *(SCORES[key].name for key in columns),
+    ]
     return ["\n## Improvement over noisy\n", markdown_table(header, body)]

@@ -7,7 +7,7 @@ from pathlib import Path
 from espnet2_tfckd.cli import parse_systems, run_command, systems_parser
 from espnet2_tfckd.data.datadir import read_data_dir
 from espnet2_tfckd.data.entries import read_channel
-from espnet2_tfckd.scoring.asr import HEADINGS, score_transcripts
+from espnet2_tfckd.scoring.asr import KEYS, score_transcripts
 from espnet2_tfckd.scoring.journal import append_to_journal
 from espnet2_tfckd.scoring.metrics import at_16_khz
 from espnet2_tfckd.scoring.parallel import score_systems
@@ -101,7 +101,7 @@ def _recognise_all(
         scores, failed = score_transcripts(
             heard["reference"], record["asr"]["estimate"], record["scores"]["stoi"]
         )
-        earlier = {key: text for key, text in record["failed"].items() if key not in HEADINGS}
+        earlier = {key: text for key, text in record["failed"].items() if key not in KEYS}
         record["scores"] |= scores
         record["failed"] = earlier | failed
         append_to_journal(system.journal, record)

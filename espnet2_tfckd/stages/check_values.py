@@ -13,7 +13,8 @@ from typing import NamedTuple
 from espnet2_tfckd.cli import run_command
 from espnet2_tfckd.data.datadir import read_data_dir
 from espnet2_tfckd.processes import cpu_cores
-from espnet2_tfckd.scoring.metrics import HEADINGS, PROTOCOLS
+from espnet2_tfckd.scoring.columns import SCORES
+from espnet2_tfckd.scoring.metrics import PROTOCOLS
 from espnet2_tfckd.scoring.parallel import System, score_systems
 
 PROTOCOL_OF = {key: name for name, protocol in PROTOCOLS.items() for key in protocol.columns}
@@ -90,7 +91,7 @@ def check_values(
     for metric, value, tolerance in known:
         scores = [record["scores"][metric] for record in records]
         means[metric] = statistics.fmean(score for score in scores if score is not None)
-        line = f"{HEADINGS[metric]} {means[metric]:.3f}, known is {value:g} within {tolerance:g}"
+        line = f"{SCORES[metric].name} {means[metric]:.3f}, known is {value:g} within {tolerance:g}"
         print(f"unprocessed {dataset} set ({len(scores)} utterances): {line}")
         if abs(means[metric] - value) > tolerance:
             off.append(line)

@@ -159,7 +159,7 @@ def slow(reference, estimate, rate):
     print("started", flush=True)
     time.sleep(3600)
 
-metrics.PROTOCOLS["SEG_SNR"] = metrics.Protocol(slow, {{"seg_snr": "SegSNR"}})
+metrics.PROTOCOLS["SEG_SNR"] = metrics.Protocol(slow, ["seg_snr"])
 if __name__ == "__main__":
     signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs of a shell ignore it
     try:
@@ -179,7 +179,7 @@ def test_utterance_without_a_score_is_kept_with_the_reason(system, references, t
 
 @pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
 def test_value_that_is_not_finite_counts_as_no_score(references, monkeypatch, value):
-    protocol = Protocol(lambda *_: value, {"si_sdr": "SI-SDR"})
+    protocol = Protocol(lambda *_: value, ["si_sdr"])
     monkeypatch.setitem(PROTOCOLS, "SI_SDR", protocol)
     path = references["utt0"]
     source = {"reference": path, "estimate": path, "ref_channel": 0}
@@ -269,7 +269,7 @@ def test_failed_utterances_are_counted_named_and_left_out_of_the_mean():
     assert row["si_sdr"] is None
     assert (row["num_utterances"], row["num_failed"]) == (2, 1)
     text = tables.results_md([row], {}, {})
-    assert "|test|student|2|2.00 [^1]|0.600 ± 1.271|1.50|" in text
+    assert "|test|student|2|2.000 [^1]|0.600 ± 1.271|1.50|" in text
     assert "[^1]: PESQ-WB of student on test leaves out 1 of 2 utterances" in text
     assert text.rstrip().endswith("`b`")
 

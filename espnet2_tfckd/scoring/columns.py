@@ -1,0 +1,91 @@
+"""What the tables show: one column for each score of an estimate and each cost of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the tables.
+
+    Attributes:
+        key: Name of the value in ``results.json``.
+        name: Name in tables.
+        protocol: Word of ``--scoring_protocol`` that computes it; None: a stage of its own does.
+        unit: ``dB``, or nothing.
+        decimals: How many are shown.
+        is_gain: A larger value is better.
+        by_group: It stands in the table of improvements by SNR and noise.
+        divisor: The value is shown as a multiple of this.
+    """
+
+    key: str
+    name: str
+    protocol: str | None = None
+    unit: str = ""
+    decimals: int = 3
+    is_gain: bool = True
+    by_group: bool = False
+    divisor: float = 1
+
+    @property
+    def title(self) -> str:
+        """Name and unit.
+
+        Examples:
+            >>> SCORES["si_sdr"].title, SCORES["stoi"].title
+            ('SI-SDR (dB)', 'STOI')
+        """
+        return f"{self.name} ({self.unit})" if self.unit else self.name
+
+    def text(self, value: float | None, signed: bool = False, with_unit: bool = False) -> str:
+        """A value as the tables show it, ``-`` where there is none.
+
+        Examples:
+            >>> SCORES["si_sdr"].text(7.125, signed=True, with_unit=True)
+            '+7.12 dB'
+        """
+        if value is None:
+            return "-"
+        number = f"{value / self.divisor:{'+' if signed else ''}.{self.decimals}f}"
+        return f"{number} {self.unit}" if with_unit and self.unit else number
+
+    def text_of(self, row: Mapping[str, float | None]) -> str:
+        """Mean and half-width of the 95 % interval from a row of ``results.json``."""
+        half_width = row.get(f"{self.key}_ci95")
+        text = self.text(row.get(self.key))
+        return text if half_width is None else f"{text} ± {self.text(half_width)}"
+
+
+def _by_key(*columns: Column) -> dict[str, Column]:
+    return {column.key: column for column in columns}
+
+
+#: Scores of an estimate, by key, in the order of the tables.
+SCORES = _by_key(
+    Column("pesq_wb", "PESQ-WB", "PESQ", by_group=True),
+    Column("stoi", "STOI", "STOI", by_group=True),
+    Column("estoi", "ESTOI", "ESTOI", by_group=True),
+    Column("si_sdr", "SI-SDR", "SI_SDR", unit="dB", decimals=2, by_group=True),
+    Column("sdr", "SDR", "SDR", unit="dB", decimals=2, by_group=True),
+    Column("ci_sdr", "CI-SDR", "CI_SDR", unit="dB", decimals=2),
+    Column("csig", "CSIG", "COMPOSITE"),
+    Column("cbak", "CBAK", "COMPOSITE"),
+    Column("covl", "COVL", "COMPOSITE", by_group=True),
+    Column("seg_snr", "SegSNR", "SEG_SNR", unit="dB", decimals=2),
+    Column("dnsmos_ovrl", "DNSMOS-OVRL", "DNSMOS", by_group=True),
+    Column("dnsmos_sig", "DNSMOS-SIG", "DNSMOS"),
+    Column("dnsmos_bak", "DNSMOS-BAK", "DNSMOS"),
+    Column("dnsmos_p808", "DNSMOS-P808", "DNSMOS"),
+    Column("wer", "WER", is_gain=False),
+    Column("task1_metric", "Task 1 metric"),
+)
+#: What a model costs.
+COSTS = _by_key(
+    Column("num_params", "params (M)", decimals=2, is_gain=False, divisor=1e6),
+    Column("macs_per_second", "GMAC/s", decimals=2, is_gain=False, divisor=1e9),
+    Column("rtf", "RTF", is_gain=False),
+)
+COLUMNS = SCORES | COSTS
