@@ -11,11 +11,10 @@ from espnet2_tfckd.data.datadir import DataDir, read_scp
 from espnet2_tfckd.scoring.columns import COLUMNS, SCORES
 from espnet2_tfckd.scoring.gains import Gains, Scores, gains_over, input_snrs, scatter_plot
 from espnet2_tfckd.scoring.journal import read_journal
-from espnet2_tfckd.scoring.listening import Listening, extremes, listen_in_turn
+from espnet2_tfckd.scoring.listening import Listening, data_uri, extremes, listen_in_turn
 from espnet2_tfckd.scoring.parallel import System
 from espnet2_tfckd.scoring.spectrogram import RANGE_DB, colour_scale
 from espnet2_tfckd.scoring.tables import GROUPS, explanations, left_out, score_header
-from espnet2_tfckd.scoring.training_curves import heat_maps, validation_losses
 
 NUM_EXTREMES = 10
 MEDIA_CHARACTERS = 16_000_000  # of sounds and pictures, all test sets together
@@ -40,10 +39,27 @@ class ScoredSet:
     systems: Sequence[System]
 
 
+@dataclass(frozen=True)
+class Trainings:
+    """What trainings left behind.
+
+    Attributes:
+        models: Names of the systems.
+        losses: Validation loss by epoch, of each model that has a log.
+        remarks: A sentence for each model that has none.
+        heat_maps: ``system``, ``epoch`` and ``path`` of the last picture of calibration weights.
+    """
+
+    models: Sequence[str]
+    losses: Mapping[str, Mapping[int, float]]
+    remarks: Sequence[str]
+    heat_maps: Sequence[Mapping]
+
+
 def render_report(
     rows: Sequence[dict],
     scored_sets: Sequence[ScoredSet],
-    models: Mapping[str, Path],
+    trainings: Trainings,
     ref_channel: int = 0,
 ) -> str:
     """The whole of ``report.html``; a sentence stands for whatever is not there.
@@ -51,7 +67,7 @@ def render_report(
     Args:
         rows: The objects of ``results.json``.
         scored_sets: The test sets.
-        models: Experiment directories by the names of their systems.
+        trainings: How the models came about.
         ref_channel: Channel of files with several.
 
     Returns:
@@ -61,7 +77,7 @@ def render_report(
         ValueError: An SNR is not a number, or a list of estimates is malformed.
     """
     budget = MEDIA_CHARACTERS // max(1, len(scored_sets))
-    losses, remarks = validation_losses(models)
+    losses = trainings.losses
     return (
         _environment()
         .get_template("report.html")
@@ -70,9 +86,12 @@ def render_report(
             scored_sets=[scored_set_section(one, ref_channel, budget) for one in scored_sets],
             losses=losses,
             epochs=sorted({epoch for by_epoch in losses.values() for epoch in by_epoch}),
-            curve_remarks=remarks,
-            heat_maps=heat_maps(models),
-            models=models,
+            curve_remarks=trainings.remarks,
+            heat_maps=[
+                {**found, "image": data_uri("image/png", found["path"].read_bytes())}
+                for found in trainings.heat_maps
+            ],
+            models=trainings.models,
             colours=colour_scale(),
             range_db=RANGE_DB,
         )

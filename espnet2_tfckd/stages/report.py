@@ -7,8 +7,9 @@ from pathlib import Path
 
 from espnet2_tfckd.cli import atomic_write, name_and_path, run_command
 from espnet2_tfckd.data.datadir import read_data_dir
-from espnet2_tfckd.scoring.report import ScoredSet, render_report
+from espnet2_tfckd.scoring.report import ScoredSet, Trainings, render_report
 from espnet2_tfckd.scoring.results import journalled, read_results
+from espnet2_tfckd.training.curves import heat_maps, validation_losses
 
 MIXTURE = "noisy"  # its name in the tables
 
@@ -48,7 +49,8 @@ def report(
         scored_sets.append(ScoredSet(name, read_data_dir(data_dir), mixture, systems))
     path = Path(results_dir) / "report.html"
     with atomic_write(path) as temporary:
-        html = render_report(rows, scored_sets, models, ref_channel)
+        trainings = Trainings(list(models), *validation_losses(models), heat_maps(models))
+        html = render_report(rows, scored_sets, trainings, ref_channel)
         temporary.write_text(html, encoding="utf-8")
     return path
 

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 
-from espnet2_tfckd.scoring.listening import data_uri
 from espnet2_tfckd.training.log import logged_epochs
 
 
@@ -42,7 +41,7 @@ def heat_maps(models: Mapping[str, Path]) -> list[dict]:
         models: As for :func:`validation_losses`.
 
     Returns:
-        ``system``, ``epoch``, ``path`` and ``image`` (a ``data:`` URI) for each model that has one.
+        ``system``, ``epoch`` and ``path`` for each model that has one.
     """
     found = []
     for name, exp_dir in models.items():
@@ -53,6 +52,5 @@ def heat_maps(models: Mapping[str, Path]) -> list[dict]:
         }
         if pictures:
             epoch, path = max(pictures.items())
-            image = data_uri("image/png", path.read_bytes())
-            found.append({"system": name, "epoch": epoch, "path": str(path), "image": image})
+            found.append({"system": name, "epoch": epoch, "path": path})
     return found
