@@ -6,12 +6,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs, FeatureShapes
+from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs, Sizes
 from espnet2_tfckd.distiller.attention import LayerAttention
 from espnet2_tfckd.distiller.pairing import mean_of_pairs, name_layers, to_common_bins
+from espnet2_tfckd.distiller.registry import register_distiller
 from espnet2_tfckd.functional import widened
 
 
+@register_distiller("abckd")
 class ABCKDDistiller(AbsDistiller):
     """Mean squared error of every student layer towards its own mixture of all teacher layers.
 
@@ -19,10 +21,7 @@ class ABCKDDistiller(AbsDistiller):
     projected to the teacher's width by a 1x1 convolution. Layers of all sets take part.
 
     Args:
-        student_shapes: (C, F) of every student layer, by set.
-        teacher_shapes: The same of the teacher.
-        frames: Frames of a training batch.
-        batch_size: Utterances of a training batch, at most.
+        sizes: Sizes of the features and of a training batch.
 
     References:
         arXiv 2305.16665: as many targets as student layers, each attended from all teacher layers.
@@ -34,14 +33,11 @@ class ABCKDDistiller(AbsDistiller):
 
     def __init__(
         self,
-        student_shapes: FeatureShapes,
-        teacher_shapes: FeatureShapes,
-        frames: int,
-        batch_size: int,
+        sizes: Sizes,
     ):
-        super().__init__(student_shapes, teacher_shapes, frames, batch_size)
-        student, teacher = name_layers(student_shapes), name_layers(teacher_shapes)
-        self.attention = LayerAttention(len(student), len(teacher), batch_size)
+        super().__init__(sizes)
+        student, teacher = name_layers(sizes.student), name_layers(sizes.teacher)
+        self.attention = LayerAttention(len(student), len(teacher), sizes.batch_size)
         self.channels = max(channels for channels, _ in teacher.values())
         self.projections = nn.ModuleList(
             nn.Linear(channels, self.channels, bias=False) for channels, _ in student.values()

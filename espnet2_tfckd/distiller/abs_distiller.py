@@ -43,31 +43,41 @@ class DistillInputs:
         )
 
 
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes of what a scheme will see.
+
+    Attributes:
+        student: (C, F) of every student layer, by set; empty for a scheme on outputs alone.
+        teacher: The same of the teacher.
+        frames: Frames of a training batch; 0 for a scheme on outputs alone.
+        batch_size: Utterances of a training batch, at most.
+    """
+
+    student: FeatureShapes
+    teacher: FeatureShapes
+    frames: int
+    batch_size: int
+
+
 class AbsDistiller(nn.Module, ABC):
     """A distillation loss, with whatever it learns beside the student.
 
-    A scheme is built from the sizes of the features it will see::
-
-        Scheme(student_shapes, teacher_shapes, frames, batch_size, **distiller_conf)
-
-    where the shapes give (C, F) of every layer, by set, and ``frames`` and ``batch_size`` are those
-    of a training batch. A scheme on the outputs alone gets no shapes and 0 frames.
+    A scheme is built as ``Scheme(sizes, **distiller_conf)``: each further argument of its
+    ``__init__`` is an option of the YAML.
 
     Attributes:
         uses_features: Whether the scheme compares features, and not outputs alone.
+        revision: Raised when the scheme computes something else than it did; what was trained with
+            an earlier revision does not count as trained with the present one.
         updates: Training batches so far, the present one included; counted by who calls the scheme,
             and kept in checkpoints.
     """
 
     uses_features: ClassVar[bool] = True
+    revision: ClassVar[int] = 1
 
-    def __init__(
-        self,
-        student_shapes: FeatureShapes,
-        teacher_shapes: FeatureShapes,
-        frames: int,
-        batch_size: int,
-    ):
+    def __init__(self, sizes: Sizes):
         super().__init__()
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
 

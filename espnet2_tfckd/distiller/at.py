@@ -7,9 +7,11 @@ from torch.nn import functional as F
 
 from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs
 from espnet2_tfckd.distiller.pairing import mean_of_pairs, pair_layers, to_common_bins
+from espnet2_tfckd.distiller.registry import register_distiller
 from espnet2_tfckd.functional import widened
 
 
+@register_distiller("at")
 class AttentionTransferDistiller(AbsDistiller):
     """Squared distance of activation maps, power over channels, each scaled to length 1.
 

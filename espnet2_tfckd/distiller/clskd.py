@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from espnet2_tfckd.distiller.registry import register_distiller
 from espnet2_tfckd.distiller.reviewkd import ReviewKDDistiller
 from espnet2_tfckd.distiller.similarity import gram_distance, grams
 
@@ -13,6 +14,7 @@ def frame_similarity_distance(student: torch.Tensor, teacher: torch.Tensor) -> t
     return gram_distance(*(grams(x, ["frequency"])["frequency"] for x in (student, teacher)))
 
 
+@register_distiller("clskd")
 class CLSKDDistiller(ReviewKDDistiller):
     """Distance of frame-level similarity matrices between fused student layers and the teacher's.
 

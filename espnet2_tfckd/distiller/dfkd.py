@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import torch
 
-from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs, FeatureShapes
+from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs, Sizes
+from espnet2_tfckd.distiller.registry import register_distiller
 from espnet2_tfckd.distiller.spectra import comparable_spectra
 
 _EPS = 1e-8
 
 
+@register_distiller("dfkd")
 class DFKDDistiller(AbsDistiller):
     """Distance of output spectra, told apart by a frequency chosen anew in every frame.
 
@@ -18,10 +20,7 @@ class DFKDDistiller(AbsDistiller):
     above, a weighted sum of that and the squared error of magnitudes. Frames count alike.
 
     Args:
-        student_shapes: (C, F) of every student layer, by set.
-        teacher_shapes: The same of the teacher.
-        frames: Frames of a training batch.
-        batch_size: Utterances of a training batch, at most.
+        sizes: Sizes of the features and of a training batch.
         high_cosine_weight: Weight, in [0, 1], of the cosine loss above the split; the squared error
             has the rest.
 
@@ -38,13 +37,10 @@ class DFKDDistiller(AbsDistiller):
 
     def __init__(
         self,
-        student_shapes: FeatureShapes,
-        teacher_shapes: FeatureShapes,
-        frames: int,
-        batch_size: int,
+        sizes: Sizes,
         high_cosine_weight: float = 0.5,
     ):
-        super().__init__(student_shapes, teacher_shapes, frames, batch_size)
+        super().__init__(sizes)
         if not 0 <= high_cosine_weight <= 1:
             raise ValueError(
                 f"high_cosine_weight must be between 0 and 1, but is {high_cosine_weight}"

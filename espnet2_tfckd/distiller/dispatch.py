@@ -5,10 +5,12 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs, FeatureShapes
+from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs, Sizes
+from espnet2_tfckd.distiller.registry import register_distiller
 from espnet2_tfckd.distiller.spectra import comparable_spectra
 
 
+@register_distiller("dispatch")
 class DISPatchDistiller(AbsDistiller):
     """Mean squared error of magnitudes, over patches where the teacher is nearer the reference.
 
@@ -16,10 +18,7 @@ class DISPatchDistiller(AbsDistiller):
     towards the reference less the teacher's; patches with a positive gap are distilled.
 
     Args:
-        student_shapes: (C, F) of every student layer, by set.
-        teacher_shapes: The same of the teacher.
-        frames: Frames of a training batch.
-        batch_size: Utterances of a training batch, at most.
+        sizes: Sizes of the features and of a training batch.
         patch_bins: Frequency bins of a patch; the last patch of a frame may be narrower.
 
     Raises:
@@ -36,13 +35,10 @@ class DISPatchDistiller(AbsDistiller):
 
     def __init__(
         self,
-        student_shapes: FeatureShapes,
-        teacher_shapes: FeatureShapes,
-        frames: int,
-        batch_size: int,
+        sizes: Sizes,
         patch_bins: int = 20,
     ):
-        super().__init__(student_shapes, teacher_shapes, frames, batch_size)
+        super().__init__(sizes)
         if patch_bins < 1:
             raise ValueError(f"patch_bins must be at least 1, but is {patch_bins}")
         self.patch_bins = patch_bins

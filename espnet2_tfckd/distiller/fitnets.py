@@ -6,21 +6,20 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs, FeatureShapes
+from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs, Sizes
 from espnet2_tfckd.distiller.pairing import mean_of_pairs, pair_layers, to_common_bins
+from espnet2_tfckd.distiller.registry import register_distiller
 from espnet2_tfckd.functional import widened
 
 
+@register_distiller("fitnets")
 class FitNetsDistiller(AbsDistiller):
     """Mean squared error of teacher features regressed from the student's by a 1x1 convolution.
 
     Layers of equal depth are paired, see :func:`pair_layers`, and their losses averaged.
 
     Args:
-        student_shapes: (C, F) of every student layer, by set.
-        teacher_shapes: The same of the teacher.
-        frames: Frames of a training batch.
-        batch_size: Utterances of a training batch, at most.
+        sizes: Sizes of the features and of a training batch.
 
     References:
         arXiv 1412.6550. There one hint in the middle of the network initialises the student's lower
@@ -31,17 +30,14 @@ class FitNetsDistiller(AbsDistiller):
 
     def __init__(
         self,
-        student_shapes: FeatureShapes,
-        teacher_shapes: FeatureShapes,
-        frames: int,
-        batch_size: int,
+        sizes: Sizes,
     ):
-        super().__init__(student_shapes, teacher_shapes, frames, batch_size)
+        super().__init__(sizes)
         self.regressors = nn.ModuleDict(
             {
                 name: nn.Conv2d(student_channels, teacher_channels, 1)
                 for name, ((student_channels, _), (teacher_channels, _)) in pair_layers(
-                    student_shapes, teacher_shapes
+                    sizes.student, sizes.teacher
                 ).items()
             }
         )

@@ -12,6 +12,7 @@ from espnet2_tfckd.distiller.abs_distiller import (
     AbsDistiller,
     DistillInputs,
     FeatureShapes,
+    Sizes,
 )
 from espnet2_tfckd.distiller.calibration import (
     UNLEARNT_WEIGHTINGS,
@@ -19,12 +20,14 @@ from espnet2_tfckd.distiller.calibration import (
     TFCalibration,
 )
 from espnet2_tfckd.distiller.fusion import RecursiveFusion, widest_layer
+from espnet2_tfckd.distiller.registry import register_distiller
 from espnet2_tfckd.distiller.similarity import STREAMS
 
 FUSIONS = ("recursive", "last")
 MATCHINGS = ("similarity", "regression")
 
 
+@register_distiller("i2srf_tfckd", revision=2)
 class I2SRFTFCKDDistiller(AbsDistiller):
     """Matches each set of layers, and the sets' representatives, between student and teacher.
 
@@ -39,10 +42,7 @@ class I2SRFTFCKDDistiller(AbsDistiller):
     calibrated (``uniform``, ``nearest``), the teacher's fusion keeps its initial weights.
 
     Args:
-        student_shapes: (C, F) of every student layer, by set.
-        teacher_shapes: The same of the teacher.
-        frames: Frames of a training batch.
-        batch_size: Utterances of a training batch, at most.
+        sizes: Sizes of the features and of a training batch.
         intra_weight: Weight of the losses within the sets; 0 leaves them out.
         inter_weight: Weight of the loss between the sets' representatives; 0 leaves it out.
         sets: The sets that are compared, of ``encoder``, ``bottleneck`` and ``decoder``.
@@ -67,10 +67,7 @@ class I2SRFTFCKDDistiller(AbsDistiller):
 
     def __init__(
         self,
-        student_shapes: FeatureShapes,
-        teacher_shapes: FeatureShapes,
-        frames: int,
-        batch_size: int,
+        sizes: Sizes,
         intra_weight: float = 1.0,
         inter_weight: float = 1.0,
         sets: Sequence[str] = SETS,
@@ -82,7 +79,7 @@ class I2SRFTFCKDDistiller(AbsDistiller):
         frequency_expansion: int = 4,
         matching: str = "similarity",
     ):
-        super().__init__(student_shapes, teacher_shapes, frames, batch_size)
+        super().__init__(sizes)
         if not sets or len(set(sets)) < len(sets):
             raise ValueError(f"sets must name each set once, and one at least, not {list(sets)}")
         for name in sets:
@@ -105,8 +102,8 @@ class I2SRFTFCKDDistiller(AbsDistiller):
             return TFCalibration(
                 len(student_channels),
                 len(teacher_channels),
-                frames,
-                batch_size,
+                sizes.frames,
+                sizes.batch_size,
                 STREAMS if streams == "both" else (streams,),
                 weighting,
                 frequency_expansion,
@@ -117,20 +114,20 @@ class I2SRFTFCKDDistiller(AbsDistiller):
         if intra_weight:
             for name in self.sets:
                 self.calibrations[name] = calibration(
-                    _channels(student_shapes[name]), _channels(teacher_shapes[name])
+                    _channels(sizes.student[name]), _channels(sizes.teacher[name])
                 )
         if inter_weight:
             self.calibrations["inter"] = calibration(
                 *(
                     [_channels(_recursion_order(name, shapes[name]))[-1] for name in self.sets]
-                    for shapes in (student_shapes, teacher_shapes)
+                    for shapes in (sizes.student, sizes.teacher)
                 )
             )
-        width = fusion_channels or widest_layer(teacher_shapes)
+        width = fusion_channels or widest_layer(sizes.teacher)
         self.student_fusion, self.teacher_fusion = nn.ModuleDict(), nn.ModuleDict()
         for kind, fusions, shapes in (
-            (fusion, self.student_fusion, student_shapes),
-            (teacher_fusion, self.teacher_fusion, teacher_shapes),
+            (fusion, self.student_fusion, sizes.student),
+            (teacher_fusion, self.teacher_fusion, sizes.teacher),
         ):
             if inter_weight and kind == "recursive":
                 for name in self.sets:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import torch
 
 from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs
+from espnet2_tfckd.distiller.registry import register_distiller
 from espnet2_tfckd.functional import widened
 
 _NOISE_FLOOR = 1e-3  # noise-to-signal ratio that counts as equal: 30 dB
 _SILENT_ENERGY = 1e-8
 
 
+@register_distiller("response")
 class ResponseDistiller(AbsDistiller):
     """Noise-to-signal ratio of the student's waveform towards the teacher's, in dB over -30 dB.
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F
 
-from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs, FeatureShapes
+from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs, Sizes
 from espnet2_tfckd.distiller.fusion import CascadeFusion, widest_layer
 from espnet2_tfckd.distiller.pairing import mean_of_pairs, review_pairs, to_common_bins
+from espnet2_tfckd.distiller.registry import register_distiller
 from espnet2_tfckd.functional import widened
 
 _LEVELS = (4, 2, 1)  # frames and bins of the averaged maps
@@ -34,6 +35,7 @@ def hierarchical_context_loss(student: torch.Tensor, teacher: torch.Tensor) -> t
     return loss / total
 
 
+@register_distiller("reviewkd")
 class ReviewKDDistiller(AbsDistiller):
     """Hierarchical context loss between fused student layers and the teacher's layers.
 
@@ -41,10 +43,7 @@ class ReviewKDDistiller(AbsDistiller):
     with the teacher layer of equal depth, see :func:`pair_layers`, and the losses are averaged.
 
     Args:
-        student_shapes: (C, F) of every student layer, by set.
-        teacher_shapes: The same of the teacher.
-        frames: Frames of a training batch.
-        batch_size: Utterances of a training batch, at most.
+        sizes: Sizes of the features and of a training batch.
         fusion_channels: Width in which layers are fused; by default the teacher's widest layer.
 
     References:
@@ -57,15 +56,12 @@ class ReviewKDDistiller(AbsDistiller):
 
     def __init__(
         self,
-        student_shapes: FeatureShapes,
-        teacher_shapes: FeatureShapes,
-        frames: int,
-        batch_size: int,
+        sizes: Sizes,
         fusion_channels: int | None = None,
     ):
-        super().__init__(student_shapes, teacher_shapes, frames, batch_size)
-        width = fusion_channels or widest_layer(teacher_shapes)
-        self.fusion = CascadeFusion(review_pairs(student_shapes, teacher_shapes), width)
+        super().__init__(sizes)
+        width = fusion_channels or widest_layer(sizes.teacher)
+        self.fusion = CascadeFusion(review_pairs(sizes.student, sizes.teacher), width)
 
     def forward(
         self, student: DistillInputs, teacher: DistillInputs

@@ -5,18 +5,15 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from espnet2_tfckd.distiller.abs_distiller import (
-    SETS,
-    AbsDistiller,
-    DistillInputs,
-    FeatureShapes,
-)
+from espnet2_tfckd.distiller.abs_distiller import SETS, AbsDistiller, DistillInputs, Sizes
 from espnet2_tfckd.distiller.fusion import CascadeFusion, widest_layer
 from espnet2_tfckd.distiller.pairing import equal_depth, mean_of_pairs
+from espnet2_tfckd.distiller.registry import register_distiller
 from espnet2_tfckd.distiller.similarity import layer_similarities, symmetric_divergence
 from espnet2_tfckd.functional import widened
 
 
+@register_distiller("rfpkd")
 class RFPKDDistiller(AbsDistiller):
     """Jeffreys divergence of per-frame similarities between fused student layers and the teacher's.
 
@@ -25,10 +22,7 @@ class RFPKDDistiller(AbsDistiller):
     enters one block several times. The losses of the layers are averaged.
 
     Args:
-        student_shapes: (C, F) of every student layer, by set.
-        teacher_shapes: The same of the teacher.
-        frames: Frames of a training batch.
-        batch_size: Utterances of a training batch, at most.
+        sizes: Sizes of the features and of a training batch.
         fusion_channels: Width in which layers are fused; by default the teacher's widest layer.
 
     References:
@@ -39,18 +33,15 @@ class RFPKDDistiller(AbsDistiller):
 
     def __init__(
         self,
-        student_shapes: FeatureShapes,
-        teacher_shapes: FeatureShapes,
-        frames: int,
-        batch_size: int,
+        sizes: Sizes,
         fusion_channels: int | None = None,
     ):
-        super().__init__(student_shapes, teacher_shapes, frames, batch_size)
-        width = fusion_channels or widest_layer(teacher_shapes)
+        super().__init__(sizes)
+        width = fusion_channels or widest_layer(sizes.teacher)
         self.fusions = nn.ModuleDict(
             {
                 name: CascadeFusion(
-                    outward_pairs(name, student_shapes[name], teacher_shapes[name]), width
+                    outward_pairs(name, sizes.student[name], sizes.teacher[name]), width
                 )
                 for name in SETS
             }

@@ -7,22 +7,21 @@ from collections.abc import Callable, Collection
 import torch
 from torch import nn
 
-from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs, FeatureShapes
+from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs, Sizes
 from espnet2_tfckd.distiller.attention import LayerAttention
 from espnet2_tfckd.distiller.pairing import mean_of_pairs, name_layers, pool_bins
+from espnet2_tfckd.distiller.registry import register_distiller
 from espnet2_tfckd.functional import widened
 
 
+@register_distiller("semckd")
 class SemCKDDistiller(AbsDistiller):
     """Mean squared error of every student layer, projected, towards every teacher layer, weighted.
 
     The weights are those of :class:`LayerAttention`. Layers of all sets take part.
 
     Args:
-        student_shapes: (C, F) of every student layer, by set.
-        teacher_shapes: The same of the teacher.
-        frames: Frames of a training batch.
-        batch_size: Utterances of a training batch, at most.
+        sizes: Sizes of the features and of a training batch.
 
     References:
         arXiv 2012.03236. A pair is compared at the smaller of its two sizes, as there. There it is
@@ -33,14 +32,11 @@ class SemCKDDistiller(AbsDistiller):
 
     def __init__(
         self,
-        student_shapes: FeatureShapes,
-        teacher_shapes: FeatureShapes,
-        frames: int,
-        batch_size: int,
+        sizes: Sizes,
     ):
-        super().__init__(student_shapes, teacher_shapes, frames, batch_size)
-        student, teacher = name_layers(student_shapes), name_layers(teacher_shapes)
-        self.attention = LayerAttention(len(student), len(teacher), batch_size)
+        super().__init__(sizes)
+        student, teacher = name_layers(sizes.student), name_layers(sizes.teacher)
+        self.attention = LayerAttention(len(student), len(teacher), sizes.batch_size)
         self.projections = nn.ModuleList(
             nn.ModuleList(nn.Linear(own, target, bias=False) for target, _ in teacher.values())
             for own, _ in student.values()

@@ -6,9 +6,11 @@ import torch
 
 from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs
 from espnet2_tfckd.distiller.pairing import mean_of_pairs, pair_layers
+from espnet2_tfckd.distiller.registry import register_distiller
 from espnet2_tfckd.distiller.similarity import batch_gram, gram_distance
 
 
+@register_distiller("sp")
 class SimilarityPreservingDistiller(AbsDistiller):
     """Distance of the similarity matrices that student and teacher see in a batch.
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import torch
 
-from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs, FeatureShapes
+from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs, Sizes
 from espnet2_tfckd.distiller.pairing import mean_of_pairs, pair_layers
+from espnet2_tfckd.distiller.registry import register_distiller
 from espnet2_tfckd.distiller.similarity import gram_distance, grams
 
 
+@register_distiller("two_step")
 class TwoStepDistiller(AbsDistiller):
     """Pre-trains the student on the teacher's self-similarities, then leaves it to the reference.
 
@@ -18,10 +20,7 @@ class TwoStepDistiller(AbsDistiller):
     0 and the enhancement loss has its full weight.
 
     Args:
-        student_shapes: (C, F) of every student layer, by set.
-        teacher_shapes: The same of the teacher.
-        frames: Frames of a training batch.
-        batch_size: Utterances of a training batch, at most.
+        sizes: Sizes of the features and of a training batch.
         first_updates: Training batches of the first step.
 
     Raises:
@@ -36,13 +35,10 @@ class TwoStepDistiller(AbsDistiller):
 
     def __init__(
         self,
-        student_shapes: FeatureShapes,
-        teacher_shapes: FeatureShapes,
-        frames: int,
-        batch_size: int,
+        sizes: Sizes,
         first_updates: int = 10000,
     ):
-        super().__init__(student_shapes, teacher_shapes, frames, batch_size)
+        super().__init__(sizes)
         if first_updates < 1:
             raise ValueError(f"first_updates must be at least 1, but is {first_updates}")
         self.first_updates = first_updates

@@ -6,16 +6,20 @@ import argparse
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
 from espnet2_tfckd.data.datadir import read_scp
 from espnet2_tfckd.data.entries import file_of
 from espnet2_tfckd.data.freshness import made_of
-from espnet2_tfckd.distiller import REVISIONS
+from espnet2_tfckd.distiller import DEFAULT_SCHEME
 from espnet2_tfckd.models.configuration import rate_arguments
 from espnet2_tfckd.training.process import data_arguments
 from espnet2_tfckd.training.statistics import SHAPE_FILES, data_digests
+
+if TYPE_CHECKING:
+    from espnet2_tfckd.distiller.abs_distiller import AbsDistiller
 
 
 @dataclass(frozen=True)
@@ -87,8 +91,7 @@ class Training:
         data = data or data_digests(self.train_dir, self.valid_dir, self.stats_dir)
         code = {}
         if self.distill_config:
-            scheme = self.espnet_options(distiller=None).distiller
-            code["revision of the scheme"] = REVISIONS.get(scheme, 1)
+            code["revision of the scheme"] = self._scheme().revision
         files = {}
         for path in self.teacher_files or ():
             if not path.is_file():
@@ -97,6 +100,21 @@ class Training:
         for scp in self._signals_to_mix():
             files |= {f"{scp.name} {key}": file_of(entry) for key, entry in read_scp(scp).items()}
         return made_of(files, options | data, code, before)
+
+    def _scheme(self) -> type[AbsDistiller]:
+        """The class of the distillation scheme.
+
+        Raises:
+            ValueError: If there is no scheme of that name.
+        """
+        from espnet2_tfckd.distiller.registry import distillers
+
+        name, schemes = self.espnet_options(distiller=DEFAULT_SCHEME).distiller, distillers()
+        if name not in schemes:
+            raise ValueError(
+                f"{self.distill_config}: there is no distiller {name!r}, only {', '.join(schemes)}"
+            )
+        return schemes[name]
 
     def _signals_to_mix(self) -> list[Path]:
         """Lists of noises and room responses that ESPnet's preprocessor mixes in."""

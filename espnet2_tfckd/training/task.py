@@ -11,44 +11,16 @@ from espnet2.train.class_choices import ClassChoices
 from espnet2.utils.nested_dict_action import NestedDictAction
 from espnet2.utils.types import str_or_none
 
-from espnet2_tfckd.distiller.abckd import ABCKDDistiller
-from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, FeatureShapes
-from espnet2_tfckd.distiller.at import AttentionTransferDistiller
-from espnet2_tfckd.distiller.clskd import CLSKDDistiller
-from espnet2_tfckd.distiller.dfkd import DFKDDistiller
-from espnet2_tfckd.distiller.dispatch import DISPatchDistiller
-from espnet2_tfckd.distiller.fitnets import FitNetsDistiller
-from espnet2_tfckd.distiller.i2srf_tfckd import I2SRFTFCKDDistiller
-from espnet2_tfckd.distiller.response import ResponseDistiller
-from espnet2_tfckd.distiller.reviewkd import ReviewKDDistiller
-from espnet2_tfckd.distiller.rfpkd import RFPKDDistiller
-from espnet2_tfckd.distiller.semckd import SemCKDDistiller
-from espnet2_tfckd.distiller.sp import SimilarityPreservingDistiller
-from espnet2_tfckd.distiller.two_step import TwoStepDistiller
+from espnet2_tfckd.distiller import DEFAULT_SCHEME
+from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, FeatureShapes, Sizes
+from espnet2_tfckd.distiller.registry import distillers
 from espnet2_tfckd.models.checkpoint import load_enhancement_model
 from espnet2_tfckd.training.feature_tap import FeatureTap
 from espnet2_tfckd.training.model import ESPnetEnhancementKDModel, with_features
 from espnet2_tfckd.training.trainer import KDTrainer, ResumableTrainer
 
 distiller_choices = ClassChoices(
-    name="distiller",
-    classes=dict(
-        abckd=ABCKDDistiller,
-        at=AttentionTransferDistiller,
-        clskd=CLSKDDistiller,
-        dfkd=DFKDDistiller,
-        dispatch=DISPatchDistiller,
-        fitnets=FitNetsDistiller,
-        i2srf_tfckd=I2SRFTFCKDDistiller,
-        response=ResponseDistiller,
-        reviewkd=ReviewKDDistiller,
-        rfpkd=RFPKDDistiller,
-        semckd=SemCKDDistiller,
-        sp=SimilarityPreservingDistiller,
-        two_step=TwoStepDistiller,
-    ),
-    type_check=AbsDistiller,
-    default="i2srf_tfckd",
+    name="distiller", classes=distillers(), type_check=AbsDistiller, default=DEFAULT_SCHEME
 )
 
 
@@ -128,9 +100,8 @@ class EnhancementKDTask(EnhancementTask):
                         f"a chunk has {frames} frames in the student and {teacher_frames} in the "
                         "teacher: use the same encoder_conf.hop_length in both"
                     )
-            distiller = scheme(
-                student_shapes, teacher_shapes, frames, args.batch_size, **args.distiller_conf
-            )
+            sizes = Sizes(student_shapes, teacher_shapes, frames, args.batch_size)
+            distiller = scheme(sizes, **args.distiller_conf)
         return ESPnetEnhancementKDModel(
             teacher=teacher,
             distiller=distiller,

@@ -51,7 +51,8 @@ def distillation_step(config: Path, literal: bool = False):
     import torch
     import yaml
 
-    from espnet2_tfckd.training.task import distiller_choices
+    from espnet2_tfckd.distiller.abs_distiller import Sizes
+    from espnet2_tfckd.distiller.registry import distillers
     from tests.distiller.features import random_inputs, shapes
     from tests.oracles.i2srf_tfckd import NaiveI2SRFTFCKD
 
@@ -63,8 +64,8 @@ def distillation_step(config: Path, literal: bool = False):
     teacher = random_inputs(teacher_shapes, BATCH, FRAMES, seed=2).detach()
     sizes = (student_shapes, teacher_shapes, FRAMES, BATCH)
     settings = yaml.safe_load(config.read_text())
-    scheme = distiller_choices.get_class(settings["distiller"])
-    product = scheme(*sizes, **settings.get("distiller_conf", {}))
+    scheme = distillers()[settings["distiller"]]
+    product = scheme(Sizes(*sizes), **settings.get("distiller_conf", {}))
     if not literal:
         return lambda: product(student, teacher)[0].backward()
     oracle = NaiveI2SRFTFCKD(*sizes).weights_of(product)

@@ -4,13 +4,14 @@ import torch
 from torch.nn import functional
 
 from espnet2_tfckd.distiller.abckd import ABCKDDistiller
+from espnet2_tfckd.distiller.abs_distiller import Sizes
 from tests.distiller.features import all_features, random_inputs, shapes
 
 
 def test_each_student_layer_is_compared_with_its_mixture_of_teacher_layers():
     torch.manual_seed(0)
     sizes, teacher_sizes = shapes(channels=4, blocks=1), shapes(channels=6, blocks=2)
-    distiller = ABCKDDistiller(sizes, teacher_sizes, 5, 3)
+    distiller = ABCKDDistiller(Sizes(sizes, teacher_sizes, 5, 3))
     student, teacher = random_inputs(sizes, 3, 5, 1), random_inputs(teacher_sizes, 3, 5, 2)
     own, targets = all_features(student), all_features(teacher)
     weights = distiller.attention(own, targets)

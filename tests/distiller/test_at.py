@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import torch
 
+from espnet2_tfckd.distiller.abs_distiller import Sizes
 from espnet2_tfckd.distiller.at import AttentionTransferDistiller
 from tests.distiller.features import single_pair
 
@@ -11,7 +12,7 @@ TARGET = torch.tensor([[[2.0, 0.0]], [[0.0, 7.0]]]).unsqueeze(-1)
 
 
 def loss(own, target):
-    return AttentionTransferDistiller({}, {}, 2, 2)(*single_pair(own, target))[0]
+    return AttentionTransferDistiller(Sizes({}, {}, 2, 2))(*single_pair(own, target))[0]
 
 
 def test_value_is_the_squared_distance_of_maps_of_length_one():

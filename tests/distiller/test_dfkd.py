@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from espnet2_tfckd.distiller.abs_distiller import DistillInputs
+from espnet2_tfckd.distiller.abs_distiller import DistillInputs, Sizes
 from espnet2_tfckd.distiller.dfkd import DFKDDistiller, split_bin
 
 TARGET = torch.tensor([1.0, 1j, 4.0, 4.0]).view(1, 1, 4)  # rises by the factor 4 after bin 1
@@ -13,7 +13,7 @@ def outcome(own, weight=0.5):
     def inputs(spectrum):
         return DistillInputs({}, spectrum.view(1, 1, 4), torch.zeros(1, 1))
 
-    return DFKDDistiller({}, {}, 1, 1, weight)(inputs(own), inputs(TARGET))
+    return DFKDDistiller(Sizes({}, {}, 1, 1), weight)(inputs(own), inputs(TARGET))
 
 
 def test_split_follows_the_running_maximum_of_each_frame():
@@ -45,4 +45,4 @@ def test_phase_of_the_higher_band_enters_by_the_cosine_alone():
 
 def test_weights_outside_the_unit_interval_are_refused():
     with pytest.raises(ValueError, match="high_cosine_weight.*1.5"):
-        DFKDDistiller({}, {}, 1, 1, high_cosine_weight=1.5)
+        DFKDDistiller(Sizes({}, {}, 1, 1), high_cosine_weight=1.5)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from espnet2_tfckd.distiller.abs_distiller import DistillInputs
+from espnet2_tfckd.distiller.abs_distiller import DistillInputs, Sizes
 from espnet2_tfckd.distiller.dispatch import DISPatchDistiller
 
 
@@ -14,7 +14,7 @@ def outcome(own, target, reference, patch_bins=2):
         truth = torch.tensor(reference).view(1, 1, -1) + 0j
         return DistillInputs({}, spectrum, torch.zeros(1, 1), truth)
 
-    return DISPatchDistiller({}, {}, 1, 1, patch_bins)(inputs(own), inputs(target))
+    return DISPatchDistiller(Sizes({}, {}, 1, 1), patch_bins)(inputs(own), inputs(target))
 
 
 def test_only_patches_where_the_teacher_is_nearer_the_reference_count():
@@ -41,4 +41,4 @@ def test_patches_larger_than_the_spectrum_judge_whole_frames():
 
 def test_empty_patches_are_refused():
     with pytest.raises(ValueError, match="patch_bins"):
-        DISPatchDistiller({}, {}, 1, 1, patch_bins=0)
+        DISPatchDistiller(Sizes({}, {}, 1, 1), patch_bins=0)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from espnet2_tfckd.distiller.abs_distiller import SETS, DistillInputs
+from espnet2_tfckd.distiller.abs_distiller import SETS, DistillInputs, Sizes
 from espnet2_tfckd.distiller.i2srf_tfckd import I2SRFTFCKDDistiller
 from tests.distiller.features import all_features, random_inputs, shapes
 from tests.golden_data import golden_files, load_golden, numbered, relative_error
@@ -16,10 +16,7 @@ BATCH, FRAMES = 2, 5
 def distiller(**options):
     torch.manual_seed(0)
     return I2SRFTFCKDDistiller(
-        STUDENT,
-        TEACHER,
-        FRAMES,
-        BATCH,
+        Sizes(STUDENT, TEACHER, FRAMES, BATCH),
         fusion_channels=options.pop("fusion_channels", 8),
         **options,
     )
@@ -95,9 +92,7 @@ def golden_case(path):
     width = arrays["student.encoder.step0.project.conv.weight"].shape[0]
     expansion = arrays["freq_query0.fc1.weight"].shape[0] // batch
     product = I2SRFTFCKDDistiller(
-        *sizes,
-        frames,
-        batch,
+        Sizes(*sizes, frames, batch),
         intra_weight=0.0,
         fusion_channels=width,
         frequency_expansion=expansion,

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import torch
 
-from espnet2_tfckd.distiller.abs_distiller import DistillInputs
+from espnet2_tfckd.distiller.abs_distiller import DistillInputs, Sizes
 from espnet2_tfckd.distiller.response import ResponseDistiller
 
 
@@ -10,7 +10,7 @@ def loss(student, teacher):
     def inputs(waveform):
         return DistillInputs({}, torch.zeros(1, 1, 1, dtype=torch.complex64), waveform)
 
-    return ResponseDistiller({}, {}, 1, 2)(inputs(student), inputs(teacher))[0]
+    return ResponseDistiller(Sizes({}, {}, 1, 2))(inputs(student), inputs(teacher))[0]
 
 
 TEACHER = torch.tensor([[3.0, 4.0], [0.0, 10.0]])

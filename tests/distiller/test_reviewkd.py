@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import torch
 
+from espnet2_tfckd.distiller.abs_distiller import Sizes
 from espnet2_tfckd.distiller.reviewkd import ReviewKDDistiller, hierarchical_context_loss
 from tests.distiller.features import random_inputs, shapes
 
@@ -26,7 +27,7 @@ def test_a_constant_error_weighs_the_same_on_every_grid():
 def test_deep_layers_reach_the_loss_of_shallow_ones_and_not_the_reverse():
     torch.manual_seed(0)
     sizes = shapes(channels=4, blocks=1)
-    distiller = ReviewKDDistiller(sizes, sizes, 5, 2, fusion_channels=4)
+    distiller = ReviewKDDistiller(Sizes(sizes, sizes, 5, 2), fusion_channels=4)
     student, teacher = (random_inputs(sizes, 2, 5, seed) for seed in (1, 2))
 
     def part(changed_set: str, logged: str):

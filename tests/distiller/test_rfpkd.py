@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import torch
 
+from espnet2_tfckd.distiller.abs_distiller import Sizes
 from espnet2_tfckd.distiller.rfpkd import RFPKDDistiller, probabilistic_distance
 from tests.distiller.features import random_inputs, shapes
 
@@ -40,7 +41,7 @@ def test_frames_in_which_the_teacher_is_active_weigh_more():
 
 def test_every_teacher_layer_is_compared():
     student, teacher = shapes(channels=4, blocks=1), shapes(channels=6, blocks=4)
-    distiller = RFPKDDistiller(student, teacher, 5, 2, fusion_channels=4)
+    distiller = RFPKDDistiller(Sizes(student, teacher, 5, 2), fusion_channels=4)
     _, stats = distiller(random_inputs(student, 2, 5, 1), random_inputs(teacher, 2, 5, 2))
     layers = {"encoder": 3, "bottleneck": 4, "decoder": 3}
     assert set(stats) == {f"kd_{name}{n}" for name in layers for n in range(layers[name])}

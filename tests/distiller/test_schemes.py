@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from espnet2_tfckd.training.task import distiller_choices
+from espnet2_tfckd.distiller.abs_distiller import Sizes
+from espnet2_tfckd.distiller.registry import distillers
 from tests.distiller.features import all_outputs, mapped, random_inputs, shapes
 
 STUDENT, TEACHER = shapes(channels=4, blocks=1), shapes(channels=6, blocks=2)
@@ -18,14 +19,13 @@ SMALL = {
     "reviewkd": dict(fusion_channels=4),
     "rfpkd": dict(fusion_channels=4),
 }
-every_scheme = pytest.mark.parametrize("scheme", sorted(distiller_choices.classes))
+every_scheme = pytest.mark.parametrize("scheme", distillers())
 
 
 def build(scheme: str, teacher_shapes=TEACHER):
     torch.manual_seed(0)
-    return distiller_choices.get_class(scheme)(
-        STUDENT, teacher_shapes, FRAMES, BATCH, **SMALL.get(scheme, {})
-    )
+    sizes = Sizes(STUDENT, teacher_shapes, FRAMES, BATCH)
+    return distillers()[scheme](sizes, **SMALL.get(scheme, {}))
 
 
 def step(distiller, student, teacher):

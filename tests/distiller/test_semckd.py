@@ -3,6 +3,7 @@ from __future__ import annotations
 import torch
 from torch.nn import functional
 
+from espnet2_tfckd.distiller.abs_distiller import Sizes
 from espnet2_tfckd.distiller.semckd import SemCKDDistiller, covariance, power, projection_error
 from tests.distiller.features import all_features, random_inputs, shapes
 
@@ -19,7 +20,7 @@ def test_error_from_covariances_equals_that_of_predictions():
 def test_loss_is_the_weighted_error_of_all_pairs():
     torch.manual_seed(0)
     sizes, teacher_sizes = shapes(channels=4, blocks=1), shapes(channels=6, blocks=2)
-    distiller = SemCKDDistiller(sizes, teacher_sizes, 5, 3)
+    distiller = SemCKDDistiller(Sizes(sizes, teacher_sizes, 5, 3))
     student, teacher = random_inputs(sizes, 3, 5, 1), random_inputs(teacher_sizes, 3, 5, 2)
     own, targets = all_features(student), all_features(teacher)
     weights = distiller.attention(own, targets)

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import torch
 
+from espnet2_tfckd.distiller.abs_distiller import Sizes
 from espnet2_tfckd.distiller.sp import SimilarityPreservingDistiller
 from tests.distiller.features import single_pair
 
 
 def loss(own, target):
-    return SimilarityPreservingDistiller({}, {}, 1, 2)(*single_pair(own, target))[0]
+    return SimilarityPreservingDistiller(Sizes({}, {}, 1, 2))(*single_pair(own, target))[0]
 
 
 def test_value_is_the_squared_distance_of_scaled_similarity_matrices():

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from espnet2_tfckd.distiller.abs_distiller import Sizes
 from espnet2_tfckd.distiller.two_step import TwoStepDistiller
 from tests.distiller.features import single_pair
 
@@ -14,7 +15,7 @@ def test_value_compares_the_frames_of_each_utterance_with_each_other():
     # Gram matrices [[1, 1], [1, 2]] and [[4, 0], [0, 0]]
     rows = torch.tensor([[0.5**0.5, 0.5**0.5], [0.2**0.5, 0.8**0.5]])
     expected = (rows - torch.tensor([[1.0, 0.0], [0.0, 0.0]])).square().mean()
-    loss, _ = TwoStepDistiller({}, {}, 2, 1)(*single_pair(OWN, TARGET))
+    loss, _ = TwoStepDistiller(Sizes({}, {}, 2, 1))(*single_pair(OWN, TARGET))
     torch.testing.assert_close(loss, expected)
 
 
@@ -25,7 +26,7 @@ def update(distiller):
 
 
 def test_losses_change_places_after_the_first_updates():
-    distiller = TwoStepDistiller({}, {}, 2, 1, first_updates=2)
+    distiller = TwoStepDistiller(Sizes({}, {}, 2, 1), first_updates=2)
     weights, losses = [], []
     for _ in range(4):
         losses.append(update(distiller).item() > 0)
@@ -35,10 +36,10 @@ def test_losses_change_places_after_the_first_updates():
 
 
 def test_a_resumed_training_goes_on_where_it_was():
-    before = TwoStepDistiller({}, {}, 2, 1, first_updates=2)
+    before = TwoStepDistiller(Sizes({}, {}, 2, 1), first_updates=2)
     for _ in range(2):
         update(before)
-    resumed = TwoStepDistiller({}, {}, 2, 1, first_updates=2)
+    resumed = TwoStepDistiller(Sizes({}, {}, 2, 1), first_updates=2)
     resumed.load_state_dict(before.state_dict())
     assert resumed.enhancement_weight == 0
     update(resumed)
@@ -47,4 +48,4 @@ def test_a_resumed_training_goes_on_where_it_was():
 
 def test_a_first_step_without_updates_is_refused():
     with pytest.raises(ValueError, match="first_updates"):
-        TwoStepDistiller({}, {}, 2, 1, first_updates=0)
+        TwoStepDistiller(Sizes({}, {}, 2, 1), first_updates=0)

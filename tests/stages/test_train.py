@@ -278,7 +278,7 @@ class TestTraining:
 class TestDistillation:
     @pytest.fixture
     def distillation(self, training):
-        Path("distill.yaml").write_text(yaml.safe_dump({"distiller": "x", "batch_size": 4}))
+        Path("distill.yaml").write_text(yaml.safe_dump({"distiller": "at", "batch_size": 4}))
         teacher = Path("exp/enh_teacher")
         teacher.mkdir(parents=True)
         (teacher / "config.yaml").write_text("separator: dpdcrn\n")
@@ -305,7 +305,7 @@ class TestDistillation:
     def test_both_yamls_are_merged_and_the_teacher_named(self, distillation, trainer, exported):
         train(distillation)
         merged = yaml.safe_load(Path("exp/enh_student_distill/distillation/train.yaml").read_text())
-        assert merged == {**CHUNKED, "distiller": "x", "batch_size": 4}
+        assert merged == {**CHUNKED, "distiller": "at", "batch_size": 4}
         command = " ".join(trainer[0])
         assert command.startswith("-m espnet2_tfckd.bin.enh_kd_train")
         assert "--teacher_config exp/enh_teacher/config.yaml" in command
