@@ -16,6 +16,13 @@ from espnet2_tfckd.training.task import EnhancementKDTask, EnhancementTask
 ROOT = Path(__file__).parent.parent
 CONFIGURATIONS = sorted([*ROOT.glob("conf/**/*.yaml"), *ROOT.glob("egs2/*/*/conf/**/*.yaml")])
 DISTILLATIONS = [path for path in CONFIGURATIONS if "distiller" in yaml.safe_load(path.open())]
+# the arms of experiments that are one of these with other options
+VARIANTS = [
+    ((path.parents[1] / arm["distill_config"]).resolve(), arm["enh_args"].split())
+    for path in ROOT.glob("egs2/*/*/conf/experiment*.yaml")
+    for arm in yaml.safe_load(path.open())["arms"].values()
+    if "--distiller_conf" in arm.get("enh_args", "")
+]
 LARGE = sorted(ROOT.glob("egs2/[!m]*/*/conf/*.yaml"))  # not the mini corpus
 MODELS = [path for path in CONFIGURATIONS if "separator" in yaml.safe_load(path.open())]
 
@@ -61,8 +68,12 @@ def test_recipes_for_large_corpora_validate_on_whole_utterances(path, tmp_path):
     assert batches == {(u,): [(1, length)] * 2 for u, length in lengths.items()}
 
 
-@pytest.mark.parametrize("path", DISTILLATIONS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_distillation_builds_and_has_a_loss(path, tmp_path):
+@pytest.mark.parametrize(
+    ("path", "options"),
+    [(path, []) for path in DISTILLATIONS] + VARIANTS,
+    ids=lambda value: value.stem if isinstance(value, Path) else " ".join(value),
+)
+def test_distillation_builds_and_has_a_loss(path, options, tmp_path):
     recipe = ROOT / "egs2/mini/enh1/conf"
     teacher, teacher_args = build(recipe / TEACHERS.get(path.stem, "teacher.yaml"), tmp_path)
     torch.save(teacher.state_dict(), tmp_path / "teacher.pth")
@@ -75,8 +86,11 @@ def test_distillation_builds_and_has_a_loss(path, tmp_path):
     (tmp_path / "kd.yaml").write_text(yaml.safe_dump(student))
     parser = EnhancementKDTask.get_parser()
     args = parser.parse_args(
-        ["--config", str(tmp_path / "kd.yaml"), "--output_dir", str(tmp_path / "kd")]
+        ["--config", str(tmp_path / "kd.yaml"), "--output_dir", str(tmp_path / "kd"), *options]
     )
+    for option in options[1:]:
+        name, _, value = option.partition("=")
+        assert args.distiller_conf[name] == yaml.safe_load(value)
     model = EnhancementKDTask.build_model(args).train()
     shape = (args.batch_size, args.chunk_length)
     loss, stats, _ = model(torch.randn(shape), speech_ref1=torch.randn(shape))
@@ -84,4 +98,4 @@ def test_distillation_builds_and_has_a_loss(path, tmp_path):
 
 
 def test_there_is_something_to_test():
-    assert MODELS and DISTILLATIONS and len(LARGE) == 5
+    assert MODELS and DISTILLATIONS and len(LARGE) == 5 and len(VARIANTS) == 12

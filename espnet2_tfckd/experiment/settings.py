@@ -92,20 +92,47 @@ class _UniqueKeysLoader(yaml.SafeLoader):
 def read_experiment(path: str | Path) -> Experiment:
     """Read the YAML of an experiment.
 
+    One that ``extends`` another takes over what it does not set itself. Its ``enh_args``, and those
+    of its ``tuning``, come after those of the other.
+
     Args:
         path: The YAML; the paths in it are relative to the working directory, a recipe's.
 
     Raises:
-        FileNotFoundError: The YAML or a file that it names is not there.
-        ValueError: A key is unknown, missing, there twice or of a wrong kind.
+        FileNotFoundError: If the YAML or a file that it names is not there.
+        ValueError: If a key is unknown, missing, there twice or of a wrong kind, or YAMLs extend
+            each other in a circle.
     """
     try:
-        contents = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeysLoader)
-        return _experiment(contents)
+        return _experiment(_contents(Path(path), ()))
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{path}: {error.filename or error} is not there") from error
     except (ValueError, yaml.YAMLError) as error:
         raise ValueError(f"{path}: {error}") from error
+
+
+def _contents(path: Path, extended_by: tuple[Path, ...]) -> object:
+    """Contents of the YAML of an experiment, with those of the one that it extends."""
+    if path.resolve() in extended_by:
+        raise ValueError(f"extends: {path} extends itself, through others perhaps")
+    contents = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeysLoader)
+    if not isinstance(contents, dict) or "extends" not in contents:
+        return contents
+    name = contents.pop("extends")
+    if not (isinstance(name, str) and name):
+        raise ValueError(f"extends must be the name of a file beside {path.name}, not {name!r}")
+    base = _contents(path.parent / name, (*extended_by, path.resolve()))
+    return _extended(base, contents) if isinstance(base, dict) else base
+
+
+def _extended(base: dict, own: dict) -> dict:
+    """Options of an experiment over those of another, as :func:`read_experiment` says."""
+    merged = {**base, **own}
+    if isinstance(base.get("tuning"), dict) and isinstance(own.get("tuning"), dict):
+        merged["tuning"] = _extended(base["tuning"], own["tuning"])
+    if isinstance(base.get("enh_args"), str) and isinstance(own.get("enh_args"), str):
+        merged["enh_args"] = f"{base['enh_args']} {own['enh_args']}".strip()
+    return merged
 
 
 def read_config(path: Path) -> dict:

@@ -71,6 +71,8 @@ def train(training: Training) -> Path:
 
 def _run(training: Training) -> None:
     output_dir, exp_dir = training.output_dir, training.exp_dir
+    for line in training.changes_by_distillation():
+        print(f"{exp_dir.name}: {training.distill_config} changes the student: {line}")
     with atomic_write(output_dir / "train.yaml") as temporary:
         merged = yaml.safe_dump(training.merged_config(), sort_keys=False)
         temporary.write_text(merged, encoding="utf-8")

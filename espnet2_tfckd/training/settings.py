@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -58,7 +58,7 @@ class Training:
         return self.teacher_exp / "config.yaml", self.teacher_exp / self.inference_model
 
     def merged_config(self) -> dict:
-        """Contents of the YAML, with those of the distillation's added to it.
+        """Contents of the YAML, with those of the distillation's added to it, key by key.
 
         Raises:
             FileNotFoundError: There is no such YAML.
@@ -72,8 +72,15 @@ class Training:
                 raise ValueError(f"{path} is not valid YAML: {error}") from error
             if not isinstance(contents, dict):
                 raise ValueError(f"{path} holds no options, as in 'max_epoch: 10'")
-            merged |= contents
+            merged = _merged(merged, contents)
         return merged
+
+    def changes_by_distillation(self) -> list[str]:
+        """Options of the student's YAML that the distillation's sets to something else."""
+        if self.distill_config is None:
+            return []
+        student = replace(self, distill_config=None).merged_config()
+        return _changed(student, self.merged_config())
 
     def made_of(self, before: dict | None = None, data: dict[str, str] | None = None) -> dict:
         """Everything that the trained model depends on.
@@ -165,3 +172,23 @@ class Training:
         size = int(options.valid_batch_size or options.batch_size)
         is_enough = options.valid_iterator_type != "sequence" or size >= self.ngpu
         return [] if is_enough else ["--valid_batch_size", str(self.ngpu)]
+
+
+def _merged(options: dict, own: dict) -> dict:
+    """Options over others; dictionaries that both have are merged by their keys."""
+    merged = {**options, **own}
+    for key in options.keys() & own.keys():
+        if isinstance(options[key], dict) and isinstance(own[key], dict):
+            merged[key] = _merged(options[key], own[key])
+    return merged
+
+
+def _changed(before: dict, after: dict, where: str = "") -> list[str]:
+    """Those options of ``before`` that are others in ``after``, a line each."""
+    lines = []
+    for key, value in before.items():
+        if isinstance(value, dict) and isinstance(after[key], dict):
+            lines += _changed(value, after[key], f"{where}{key}.")
+        elif after[key] != value:
+            lines.append(f"{where}{key} was {value!r}, is {after[key]!r}")
+    return lines

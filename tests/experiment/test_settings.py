@@ -76,6 +76,45 @@ class TestSettings:
         with pytest.raises(ValueError, match=message):
             read_experiment("conf/experiment.yaml")
 
+    def test_one_that_extends_another_takes_over_what_it_does_not_set(self):
+        write_configs(CONTENTS)
+        own = {
+            "extends": "experiment.yaml",
+            "enh_args": "--separator_conf channels=32",
+            "tuning": {"most": 4, "enh_args": "--seed 2"},
+            "arms": {name: CONTENTS["arms"][name] for name in ("none", "ours")},
+        }
+        Path("conf/wide.yaml").write_text(yaml.safe_dump(own))
+        base, wide = (read_experiment(f"conf/{name}.yaml") for name in ("experiment", "wide"))
+        assert wide.enh_args == f"{base.enh_args} --separator_conf channels=32"
+        assert wide.tuning.enh_args == f"{base.tuning.enh_args} --seed 2"
+        assert (wide.tuning.most, wide.tuning.factor) == (4, base.tuning.factor)
+        assert list(wide.arms) == ["none", "ours"] and wide.metrics == base.metrics
+        Path("conf/wider.yaml").write_text("extends: wide.yaml\nenh_args: --seed 3\n")
+        assert read_experiment("conf/wider.yaml").enh_args == f"{wide.enh_args} --seed 3"
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("extends: own.yaml", "conf/own.yaml extends itself"),
+            ("extends: [a]", "extends must be the name of a file beside own.yaml, not ..a"),
+            ("extends: experiment.yaml\ncolour: red", "colour is unknown"),
+            ("extends: experiment.yaml\nenh_args: 3", "enh_args must be text, not 3"),
+            ("extends: experiment.yaml\ntuning: 3", "tuning must be 'key: value' lines"),
+        ],
+    )
+    def test_one_that_extends_another_wrongly_is_refused(self, text, message):
+        write_configs(CONTENTS)
+        Path("conf/own.yaml").write_text(text)
+        with pytest.raises(ValueError, match=f"conf/own.yaml: .*{message}"):
+            read_experiment("conf/own.yaml")
+
+    def test_a_missing_one_is_named(self):
+        Path("conf").mkdir()
+        Path("conf/own.yaml").write_text("extends: none.yaml")
+        with pytest.raises(FileNotFoundError, match="conf/none.yaml is not there"):
+            read_experiment("conf/own.yaml")
+
     def test_an_arm_that_is_there_twice_is_refused(self):
         write_configs(CONTENTS)
         with open("conf/experiment.yaml", "a") as file:

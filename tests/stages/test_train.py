@@ -311,6 +311,21 @@ class TestDistillation:
         assert "--teacher_config exp/enh_teacher/config.yaml" in command
         assert "--teacher_model_file exp/enh_teacher/valid.loss.best.pth" in command
 
+    def test_dictionaries_are_merged_by_their_keys_and_changes_are_told(
+        self, distillation, trainer, exported, capsys
+    ):
+        own = {"optim_conf": {"lr": 0.1, "eps": 1e-6}, "batch_size": 4}
+        Path("student.yaml").write_text(yaml.safe_dump({**CHUNKED, **own}))
+        change = {"distiller": "at", "optim_conf": {"lr": 0.2}, "batch_size": 2}
+        Path("distill.yaml").write_text(yaml.safe_dump(change))
+        train(distillation)
+        merged = yaml.safe_load(Path("exp/enh_student_distill/distillation/train.yaml").read_text())
+        assert merged["optim_conf"] == {"lr": 0.2, "eps": 1e-6} and merged["batch_size"] == 2
+        said = capsys.readouterr().out
+        assert "distill.yaml changes the student: optim_conf.lr was 0.1, is 0.2\n" in said
+        assert "changes the student: batch_size was 4, is 2\n" in said
+        assert said.count("changes the student") == 2
+
     def test_the_student_is_taken_out_once(self, distillation, trainer, exported):
         train(distillation)
         train(distillation)
