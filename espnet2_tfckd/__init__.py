@@ -1,7 +1,11 @@
 """Distillation of speech-enhancement models for ESPnet2.
 
 Importing the package makes its separators known to ESPnet, so that ESPnet's own trainer, inference
-and ``SeparateSpeech`` find them by name.
+and ``SeparateSpeech`` find them by name. So are those of other packages, which name their classes
+as entry points in their ``pyproject.toml``::
+
+    [project.entry-points."espnet2_tfckd.separators"]
+    my_net = "my_package.my_net:MyNetSeparator"
 """
 
 from __future__ import annotations
@@ -18,9 +22,13 @@ _ENHANCEMENT_TASK = "espnet2.tasks.enh"
 
 
 def _register(task_module) -> None:
+    from espnet2_tfckd.plugins import load_plugins
     from espnet2_tfckd.separator.dpdcrn import DPDCRNSeparator
 
-    task_module.separator_choices.classes["dpdcrn"] = DPDCRNSeparator
+    known = task_module.separator_choices.classes
+    known["dpdcrn"] = DPDCRNSeparator
+    for name, separator in load_plugins("espnet2_tfckd.separators").items():
+        known.setdefault(name, separator)
 
 
 class _RegisterOnImport(importlib.abc.MetaPathFinder):

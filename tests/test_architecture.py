@@ -17,11 +17,12 @@ ALLOWED = {
     "compatibility": set(),
     "processes": set(),
     "functional": set(),
+    "plugins": set(),
     "cli": {"compatibility", "processes"},
     "data": SHARED,
     "corpora": SHARED | {"data"},
     "separator": {"functional"},
-    "distiller": {"functional"},
+    "distiller": {"functional", "plugins"},
     "models": SHARED | {"data", "separator"},
     "training": SHARED | {"data", "distiller", "models", "separator"},
     "scoring": SHARED | {"data"},
@@ -29,7 +30,7 @@ ALLOWED = {
     "deploy": SHARED | {"data", "models", "scoring", "separator"},
     "stages": SHARED | {"data", "deploy", "experiment", "models", "scoring", "training"},
     "bin": SHARED | {"training"},
-    "__init__": {"compatibility", "separator"},
+    "__init__": {"compatibility", "plugins", "separator"},
     "__main__": {"deploy"},
 }
 #: Libraries that a room does not import, or of which it imports only these parts.

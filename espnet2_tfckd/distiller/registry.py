@@ -16,12 +16,11 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-import warnings
 from collections.abc import Callable
-from importlib.metadata import entry_points
 
 from espnet2_tfckd import distiller
 from espnet2_tfckd.distiller.abs_distiller import AbsDistiller
+from espnet2_tfckd.plugins import load_plugins
 
 ENTRY_POINTS = "espnet2_tfckd.distillers"
 _registered: dict[str, type[AbsDistiller]] = {}
@@ -62,14 +61,9 @@ def register_distiller(
 def distillers() -> dict[str, type[AbsDistiller]]:
     """All schemes by name: those of this package, of entry points, and registered by hand.
 
-    A package whose entry point cannot be imported is left out with a warning.
+    An entry point that cannot be imported is left out with a warning.
     """
     for module in pkgutil.iter_modules(distiller.__path__, f"{distiller.__name__}."):
         importlib.import_module(module.name)
-    for entry in entry_points(group=ENTRY_POINTS):
-        try:
-            entry.load()
-        except Exception as error:  # whatever a stranger's module does
-            what = f"the distillation scheme {entry.name} ({entry.value})"
-            warnings.warn(f"{what} is left out, as it cannot be imported: {error!r}", stacklevel=2)
+    load_plugins(ENTRY_POINTS)
     return dict(sorted(_registered.items()))
