@@ -1,6 +1,6 @@
 SHELL := /bin/bash
 
-.PHONY: setup test test-recipes lint bench bench-peers
+.PHONY: setup test test-recipes lint docs bench bench-peers
 
 # options: make setup TORCH=cpu
 setup:
@@ -15,6 +15,11 @@ test-recipes: setup
 
 lint: setup
 	@. local/path.sh && python -m ruff check . && python -m ruff format --check .
+
+# the Python API as pages: build/docs/espnet2_tfckd.html; a warning fails it
+docs: setup
+	@. local/path.sh && python -W error::UserWarning -m pdoc --docformat google --output-directory build/docs \
+		espnet2_tfckd '!espnet2_tfckd.__main__' && echo "build/docs/espnet2_tfckd.html"
 
 bench: setup
 	@. local/path.sh && python -m tests.benchmarks.training_cost

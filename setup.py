@@ -102,7 +102,14 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["espnet2_tfckd", "espnet2_tfckd.*"]),
-    package_data={"espnet2_tfckd": ["scoring/report_template/*"]},
+    package_data={
+        "espnet2_tfckd": [
+            "pretrained/*.zip",
+            "pretrained/*/*",
+            "pretrained/samples/*/*",
+            "scoring/report_template/*",
+        ]
+    },
     install_requires=requirements,
     entry_points={"console_scripts": ["espnet2-tfckd = espnet2_tfckd.deploy.command:main"]},
     extras_require={
@@ -110,6 +117,6 @@ setup(
         "ci_sdr": ci_sdr,
         "demo": demo,
         "test": test,
-        "dev": [*ci_sdr, *test, "ruff"],
+        "dev": [*ci_sdr, *test, "pdoc", "ruff"],
     },
 )
