@@ -102,7 +102,7 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
     packages=find_packages(include=["espnet2_tfckd", "espnet2_tfckd.*"]),
-    package_data={"espnet2_tfckd": ["scoring/report_template/*"]},
+    package_data={"espnet2_tfckd": ["*/README.md", "scoring/report_template/*"]},
     install_requires=requirements,
     entry_points={"console_scripts": ["espnet2-tfckd = espnet2_tfckd.deploy.command:main"]},
     extras_require={
