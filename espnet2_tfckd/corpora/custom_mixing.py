@@ -223,8 +223,8 @@ def material_of(speech_dir: Path, noise_dir: Path, rir_dir: Path | None) -> Mate
     """All files below the folders.
 
     Raises:
-        FileNotFoundError: A folder is missing.
-        ValueError: One holds no audio, or two files of the same name.
+        FileNotFoundError: If a folder is missing.
+        ValueError: If a folder holds no audio, or two files of the same name.
     """
     problems: list[Problem] = []
     found = [by_name(folder, problems) for folder in (speech_dir, noise_dir)]

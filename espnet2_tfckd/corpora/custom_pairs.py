@@ -19,7 +19,7 @@ def pairs_of_folders(mixture_dir: Path, reference_dir: Path) -> tuple[Pairs, lis
     """Match files by their paths below the two folders, up to the suffix.
 
     Raises:
-        FileNotFoundError: A folder is missing.
+        FileNotFoundError: If a folder is missing.
     """
     problems: list[Problem] = []
     mixtures, references = (by_name(d, problems) for d in (mixture_dir, reference_dir))
@@ -34,7 +34,7 @@ def by_name(folder: Path, problems: list[Problem]) -> dict[str, Path]:
     """Audio files below a folder by their path in it without suffix.
 
     Raises:
-        FileNotFoundError: The folder is missing.
+        FileNotFoundError: If the folder is missing.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"the folder {folder} does not exist (seen from {Path.cwd()})")
@@ -51,8 +51,8 @@ def pairs_of_lists(mixture_scp: Path, reference_scp: Path) -> tuple[Pairs, list[
     """Match the lines of two lists by their id.
 
     Raises:
-        FileNotFoundError: A list is missing.
-        ValueError: A list is malformed.
+        FileNotFoundError: If a list is missing.
+        ValueError: If a list is malformed.
     """
     for scp in (mixture_scp, reference_scp):
         if not scp.is_file():
@@ -117,7 +117,7 @@ def sets_of_pairs(pairs: Pairs, splitting: Splitting) -> dict[str, DataDir]:
     """Divide pairs into the three data directories.
 
     Raises:
-        ValueError: They cannot be divided as asked for.
+        ValueError: If the recordings cannot be divided as asked for.
     """
     sets = {name: DataDir({}, {}, {}) for name in SETS}
     for name, (utterance, speaker, set_name) in splitting.divide(pairs).items():

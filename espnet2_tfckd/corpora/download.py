@@ -59,8 +59,8 @@ def fetch_zips(
             their own addresses.
 
     Raises:
-        OSError: There is too little space on the disk for all of them.
-        RuntimeError: No address gave the right file; says what each of them gave. Or another
+        OSError: If there is too little space on the disk for all of them.
+        RuntimeError: If no address gave the right file; says what each of them gave. Or another
             process is working on ``folder``.
     """
     folder = Path(folder)
@@ -79,7 +79,7 @@ def require_space(folder: Path, needed: int) -> None:
     """Refuse to begin what the disk cannot hold.
 
     Raises:
-        OSError: Less than ``needed`` bytes are free where ``folder`` lies.
+        OSError: If less than ``needed`` bytes are free where ``folder`` lies.
     """
     free = shutil.disk_usage(folder).free
     if needed > free:
@@ -95,9 +95,9 @@ def unpack_flat(archive: Path, folder: Path, suffix: str) -> None:
     ``folder`` appears once it is complete; what an interrupted run left is done again.
 
     Raises:
-        RuntimeError: Another process is working where ``folder`` lies.
-        OSError: There is too little space on the disk, or ``folder`` cannot be written.
-        ValueError: The zip is damaged.
+        RuntimeError: If another process is working where ``folder`` lies.
+        OSError: If there is too little space on the disk, or ``folder`` cannot be written.
+        ValueError: If the zip is damaged.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     with only_one(folder.parent):
@@ -156,7 +156,7 @@ def _fetch_from(url: str, part: Path, md5: str) -> None:
 
     Raises:
         OSError, HTTPException: The address cannot be read to its end, in several attempts.
-        ValueError: It gives another file.
+        ValueError: If the address gives another file.
     """
     begun = _size(part)
     for attempt in range(1, ATTEMPTS + 1):
@@ -182,7 +182,7 @@ def _continue_download(url: str, part: Path) -> None:
 
     Raises:
         OSError, HTTPException: The connection failed or broke off.
-        ValueError: It is not a zip, or not the one that was begun.
+        ValueError: If the address does not give a zip, or not the one that was begun.
     """
     begun = _size(part)
     start = max(0, begun - OVERLAP)

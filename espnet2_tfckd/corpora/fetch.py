@@ -51,9 +51,10 @@ def fetch_packages(
         Path of each package's file by its name.
 
     Raises:
-        FileNotFoundError: apt-get is missing, or ``source_dir`` lacks packages (all are named).
-        ValueError: A file in ``source_dir`` is not the one whose checksum is on record.
-        RuntimeError: A download failed repeatedly.
+        FileNotFoundError: If apt-get is missing, or ``source_dir`` lacks packages (the message
+            names all).
+        ValueError: If a file in ``source_dir`` is not the one whose checksum is on record.
+        RuntimeError: If a download fails repeatedly.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -269,7 +270,7 @@ def _attempt(command: list[str], problem: str, cwd: Path | None) -> None:
     """Run a command, again after a pause if it fails.
 
     Raises:
-        RuntimeError: It failed each time; the message ends with the command's own last lines.
+        RuntimeError: If the command failed every time; the message ends with its last lines.
     """
     for attempt in range(1, ATTEMPTS + 1):
         result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)

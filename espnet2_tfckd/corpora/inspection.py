@@ -142,7 +142,7 @@ def report_problems(
         noted: What goes into the list but is no reason to stop.
 
     Raises:
-        ValueError: There are problems and ``go_on`` is false.
+        ValueError: If there are problems and ``go_on`` is false.
     """
     lines, notes = (sorted(str(problem) for problem in some) for some in (problems, noted))
     report.unlink(missing_ok=True)

@@ -60,8 +60,8 @@ def needed_folders(corpus_dir: Path, parts: Sequence[str], download: bool) -> di
     """The folders of some parts; fetches the corpus if one is missing and ``download`` is true.
 
     Raises:
-        FileNotFoundError: A part has no folder.
-        RuntimeError: The kaggle client is missing or failed.
+        FileNotFoundError: If a part of the corpus has no folder.
+        RuntimeError: If the kaggle client is missing or failed.
     """
     found = find_folders(corpus_dir)
     if not all(found[part] for part in parts):
@@ -102,7 +102,7 @@ def fetch(corpus_dir: Path) -> None:
     """Fetch and unpack the corpus with the kaggle client.
 
     Raises:
-        RuntimeError: The client is not installed or failed, or another process is fetching it.
+        RuntimeError: If the client is missing or fails, or another process is fetching the corpus.
     """
     advice = (
         "It needs the API token of a Kaggle account in ~/.kaggle/kaggle.json, see "

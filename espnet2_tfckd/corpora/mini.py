@@ -70,10 +70,10 @@ def prepare_mini(
         noise_dir: Own noise to go with it, as ``<split>/*.wav``.
 
     Raises:
-        FileNotFoundError: A tool, folder or package is missing; the message says what to do.
+        FileNotFoundError: If a tool, folder or package is missing; the message says what to do.
         ValueError: If an option makes no sense, a recording cannot be used, or audio would be
             written where recordings or other files lie.
-        RuntimeError: A download failed repeatedly, or another process is working on the same
+        RuntimeError: If a download failed repeatedly, or another process is working on the same
             folders.
     """
     corpus_dir, data_dir = Path(corpus_dir), Path(data_dir)

@@ -58,7 +58,7 @@ def package_sources(unpacked: Path, split: str, seed: int) -> SplitSources:
     """One split of the tables in ``mini_sources``.
 
     Raises:
-        ValueError: A package no longer holds what the tables name.
+        ValueError: If a package no longer holds what the tables name.
     """
     speakers = [row for row in tables.SPEAKERS if row.split == split]
     speech = {
@@ -145,8 +145,8 @@ def own_sources(speech_dir: Path, noise_dir: Path, split: str) -> SplitSources:
     """One split of a user's own folders: ``<split>/<speaker>/*`` for speech, ``<split>/*`` noise.
 
     Raises:
-        FileNotFoundError: There is no folder for the split.
-        ValueError: A folder holds nothing usable, or noise is silent.
+        FileNotFoundError: If there is no folder for the split.
+        ValueError: If a folder holds nothing usable, or noise is silent.
     """
     for folder in (speech_dir / split, noise_dir / split):
         if not folder.is_dir():

@@ -27,7 +27,7 @@ def active_power(signal: np.ndarray, rate: int, dynamic_range: float = 35.0) -> 
     A simple stand-in for the active speech level of ITU-T P.56: pauses do not count.
 
     Raises:
-        ValueError: The signal is silent or shorter than one frame.
+        ValueError: If the signal is silent or shorter than one frame.
     """
     levels = frame_levels(signal, rate)
     if len(levels) == 0 or levels.max() <= -119.0:

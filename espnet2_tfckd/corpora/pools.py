@@ -162,7 +162,7 @@ class NoisePool:
         What turns out silent is drawn again, by the same generator.
 
         Raises:
-            ValueError: If all that is drawn is silent; names it.
+            ValueError: If all that is drawn is silent; the message names it.
         """
         special: dict[str, Callable] = {
             "babble": self._babble,

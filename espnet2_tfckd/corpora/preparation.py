@@ -34,7 +34,7 @@ def preparing(
         Whether there is something to do; the earlier record is gone then.
 
     Raises:
-        RuntimeError: Another process is working on ``data_dir``.
+        RuntimeError: If another process is working on ``data_dir``.
         ValueError: If a data directory is there that this project did not write.
     """
     with only_one(data_dir):

@@ -40,7 +40,7 @@ class Splitting:
         """Utterance id, speaker and set of every recording.
 
         Raises:
-            ValueError: They cannot be divided as asked for, or ids coincide.
+            ValueError: If the recordings cannot be divided as asked for, or two have the same id.
         """
         speakers = {name: speaker_of(name, self.speaker_pattern) for name in names}
         sets = assign_sets(speakers, self.valid_list, self.test_list, self.seed)
@@ -91,7 +91,7 @@ def speaker_of(name: str, pattern: str) -> str:
         pattern: Regular expression, matched at the start; its first group counts if it has one.
 
     Raises:
-        ValueError: The pattern does not match.
+        ValueError: If the pattern does not match.
 
     Examples:
         >>> speaker_of("ann b/take_1", SPEAKER_PATTERN), speaker_of("p226_001", SPEAKER_PATTERN)
@@ -138,8 +138,8 @@ def assign_sets(
         ``train``, ``valid`` or ``test`` for every recording.
 
     Raises:
-        FileNotFoundError: There is no such list.
-        ValueError: A list names what is not there or in the other list, or there are too few
+        FileNotFoundError: If a list is not there.
+        ValueError: If a list names what is not there or in the other list, or there are too few
             speakers.
     """
     lists = {"valid": valid_list, "test": test_list}

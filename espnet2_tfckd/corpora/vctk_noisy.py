@@ -136,10 +136,10 @@ def prepare_vctk_noisy(
         nj: Number of threads.
 
     Raises:
-        FileNotFoundError: A folder is missing, and so is its zip (all are named).
-        OSError: There is too little space on the disk.
-        RuntimeError: A download failed, or another process is working on the same folders.
-        ValueError: The corpus deviates from what is distributed, or a zip is damaged.
+        FileNotFoundError: If a folder is missing, and so is its zip (the message names all).
+        OSError: If there is too little space on the disk.
+        RuntimeError: If a download failed, or another process is working on the same folders.
+        ValueError: If the corpus deviates from what is distributed, or a zip is damaged.
     """
     corpus_dir, data_dir = _corpus_folder(Path(corpus_dir)), Path(data_dir)
     if download:

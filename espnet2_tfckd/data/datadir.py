@@ -72,8 +72,9 @@ def read_data_dir(path: str | Path) -> DataDir:
     """Read and check a data directory.
 
     Raises:
-        FileNotFoundError: The folder or a file that must be there is missing (all are named).
-        ValueError: Lines or contents break the contract; the message lists the problems.
+        FileNotFoundError: If the folder or a file that must be there is missing (the message names
+            all).
+        ValueError: If lines or contents break the contract; the message lists the problems.
     """
     path = Path(path)
     missing = [n for n in ("wav.scp", "spk1.scp", "utt2spk", "spk2utt") if not (path / n).is_file()]
@@ -136,8 +137,8 @@ def read_scp(scp: str | Path) -> dict[str, str]:
     """Read ``utterance entry`` lines of a file that stands on its own, like a list of estimates.
 
     Raises:
-        FileNotFoundError: The file is not there.
-        ValueError: The file is empty, a line has no entry, or an utterance occurs twice.
+        FileNotFoundError: If the file is not there.
+        ValueError: If the file is empty, a line has no entry, or an utterance occurs twice.
     """
     from espnet2.fileio.read_text import read_2columns_text
 
@@ -159,7 +160,7 @@ def raise_problems(where: str, problems: list[str]) -> None:
     """Raise one error that lists the problems found in ``where``; do nothing if there are none.
 
     Raises:
-        ValueError: There are problems: the first ten are listed, the others counted.
+        ValueError: If there are problems; the message lists the first ten and counts the others.
     """
     if not problems:
         return

@@ -55,8 +55,8 @@ def read_channel(entry: str, ref_channel: int) -> tuple[np.ndarray, int]:
         Samples in double precision and the sample rate in Hz.
 
     Raises:
-        FileNotFoundError: The file is not there.
-        ValueError: The file cannot be read as audio, holds no samples or samples that are not
+        FileNotFoundError: If the file is not there.
+        ValueError: If the file cannot be read as audio, holds no samples or samples that are not
             finite, or the channel does not exist.
     """
     samples, sample_rate = read_entry(entry)

@@ -17,7 +17,7 @@ def only_one(directory: str | Path) -> Iterator[None]:
     The system lets go of it when the process ends, however it ends; the lock's file stays.
 
     Raises:
-        RuntimeError: Another process holds it.
+        RuntimeError: If another process holds it.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)

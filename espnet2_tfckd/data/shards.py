@@ -38,9 +38,9 @@ def read_pair(data: DataDir, utterance: str) -> tuple[np.ndarray, np.ndarray, in
         Mixture (T, M), reference (T, M'), sampling rate in Hz.
 
     Raises:
-        FileNotFoundError: A file is missing.
-        ValueError: One is unreadable, empty, silent or not finite, or the two differ in length or
-            rate.
+        FileNotFoundError: If a file is missing.
+        ValueError: If one is unreadable, empty, silent or not finite, or the two differ in length
+            or rate.
     """
     mixture, rate = read_entry(data.mixture[utterance])
     reference, reference_rate = read_entry(data.reference[utterance])

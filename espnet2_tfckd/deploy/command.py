@@ -135,7 +135,7 @@ def parity(args: argparse.Namespace) -> None:
     """Compare a causal model frame by frame with the model at once, on one thread.
 
     Raises:
-        RuntimeError: They differ by more than rounding, or ESPnet is not installed.
+        RuntimeError: If they differ by more than rounding, or ESPnet is not installed.
     """
     from espnet2_tfckd.deploy.enhancer import require_espnet
     from espnet2_tfckd.deploy.parity import TOLERANCES, measure_parity, parity_table
@@ -155,7 +155,7 @@ def demo(args: argparse.Namespace) -> None:
     """Serve a page to try a model out.
 
     Raises:
-        RuntimeError: gradio is not installed.
+        RuntimeError: If gradio is not installed.
     """
     from espnet2_tfckd.deploy.demo import check_gradio, serve
     from espnet2_tfckd.deploy.enhancer import load_enhancer

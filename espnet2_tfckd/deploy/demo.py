@@ -69,7 +69,7 @@ def enhance_recording(
         channel: Which channel is seen, and which one a model for one microphone takes.
 
     Raises:
-        ValueError: The recording cannot be enhanced; says why.
+        ValueError: If the recording cannot be enhanced; the message says why.
     """
     import soxr
 
@@ -146,7 +146,7 @@ def launch(page, host: str, port: int) -> str:
         Where the page is.
 
     Raises:
-        OSError: The port cannot be had.
+        OSError: If the port is taken or not allowed.
     """
     import gradio
 
@@ -176,7 +176,7 @@ def serve(enhancer: Enhancer, model: str, host: str, port: int, channel: int = 0
         host, port: As for :func:`launch`.
 
     Raises:
-        OSError: The port cannot be had.
+        OSError: If the port is taken or not allowed.
     """
     with tempfile.TemporaryDirectory() as folder:
         page = build_page(enhancer, model, folder, channel)
@@ -188,7 +188,7 @@ def check_gradio() -> None:
     """Make sure that what the page is made with is installed.
 
     Raises:
-        RuntimeError: It is not; says how to install it.
+        RuntimeError: If gradio is not installed; the message says how to install it.
     """
     if find_spec("gradio") is None:
         raise RuntimeError("the demo needs gradio, which is not installed: run pip install gradio")

@@ -82,8 +82,8 @@ class TorchEnhancer(Enhancer):
         streaming: Take one frame at a time, as a live signal comes; the result is the same.
 
     Raises:
-        ValueError: If ``streaming`` is asked of a model that looks ahead, or a file of the model
-            is damaged; names it.
+        ValueError: If ``streaming`` is asked of a model that looks ahead, or a file of the model is
+            damaged; the message names it.
         RuntimeError: If torch or ESPnet is not installed.
     """
 
@@ -257,7 +257,7 @@ def require_espnet(model: str) -> None:
     """Make sure that what runs an ESPnet model is installed.
 
     Raises:
-        RuntimeError: If it is not; says how to install it.
+        RuntimeError: If ESPnet is not installed; the message says how to install it.
     """
     if missing := [name for name in ("torch", "espnet2") if find_spec(name) is None]:
         raise RuntimeError(

@@ -201,7 +201,7 @@ def read_mixture(source: str, enhancer: Enhancer, channel: int = 0) -> np.ndarra
         The mixture, (samples, microphones).
 
     Raises:
-        ValueError: If the file cannot be read or does not suit the model; names it.
+        ValueError: If the file cannot be read or does not suit the model; the message names it.
     """
     try:
         with open_audio(source) as audio:

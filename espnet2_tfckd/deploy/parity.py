@@ -64,8 +64,8 @@ def measure_parity(model: str, sources: list[str], minutes: float) -> list[Parit
         One object for torch, and one for ONNX if there is an export.
 
     Raises:
-        FileNotFoundError: There is no such model.
-        ValueError: The model looks ahead, or a file cannot be read or is too short.
+        FileNotFoundError: If the model is not there.
+        ValueError: If the model looks ahead, or a file cannot be read or is too short.
     """
     folder = model_folder(model)
     at_once = TorchEnhancer(folder, streaming=True)

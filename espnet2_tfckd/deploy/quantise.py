@@ -136,7 +136,7 @@ def measure_loss(
         ``num_utterances``.
 
     Raises:
-        ValueError: A metric can score no utterance.
+        ValueError: If a metric can score no utterance.
     """
     networks = {int8: Enhancer(folder, offline, int8) for int8 in (False, True)}
     seconds = dict.fromkeys(networks, 0.0)

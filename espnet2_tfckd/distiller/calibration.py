@@ -101,7 +101,7 @@ class TFCalibration(nn.Module):
             sum over Nt is 1.
 
         Raises:
-            ValueError: When T is not ``frames`` or the batch is larger than ``batch_size``.
+            ValueError: If T is not ``frames`` or the batch is larger than ``batch_size``.
         """
         self._check(student + teacher)
         student_similarities = [self._similarities(x) for x in student]

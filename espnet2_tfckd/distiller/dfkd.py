@@ -26,7 +26,7 @@ class DFKDDistiller(AbsDistiller):
             has the rest.
 
     Raises:
-        ValueError: The weight is not in [0, 1].
+        ValueError: If the weight is not in [0, 1].
 
     References:
         arXiv 2502.04711. Without published code, details follow the implementation published with

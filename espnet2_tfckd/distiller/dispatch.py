@@ -23,7 +23,7 @@ class DISPatchDistiller(AbsDistiller):
         patch_bins: Frequency bins of a patch; the last patch of a frame may be narrower.
 
     Raises:
-        ValueError: ``patch_bins`` is below 1.
+        ValueError: If ``patch_bins`` is below 1.
 
     References:
         arXiv 2509.15922, its distillation of magnitudes with patches of one size. The published

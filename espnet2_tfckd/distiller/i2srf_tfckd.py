@@ -57,7 +57,8 @@ class I2SRFTFCKDDistiller(AbsDistiller):
             predicted from the student's, not the similarities within each.
 
     Raises:
-        ValueError: When an option is unknown, a weight negative or both weights 0, or no set left.
+        ValueError: If an option is unknown, a weight is negative, both weights are 0, or no set is
+            left.
 
     References:
         arXiv 2506.13127. Where the abstract's "cross-weighting" and the published code differ,

@@ -16,7 +16,7 @@ def comparable_spectra(*spectra: torch.Tensor) -> list[torch.Tensor]:
         The same as complex tensors, in single precision at least.
 
     Raises:
-        ValueError: One is not complex, or they differ in shape.
+        ValueError: If a spectrum is not complex, or the spectra differ in shape.
     """
     # A ComplexTensor is no tensor but has a real and an imaginary part
     tensors = [x if torch.is_tensor(x) else torch.complex(x.real, x.imag) for x in spectra]

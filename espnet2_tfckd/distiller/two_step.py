@@ -25,7 +25,7 @@ class TwoStepDistiller(AbsDistiller):
         first_updates: Training batches of the first step.
 
     Raises:
-        ValueError: ``first_updates`` is below 1.
+        ValueError: If ``first_updates`` is below 1.
 
     References:
         arXiv 2309.08144: two steps in place of a weighted sum, and Gram matrices within an

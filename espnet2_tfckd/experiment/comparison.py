@@ -41,7 +41,7 @@ def crossed_interval(differences: np.ndarray) -> tuple[float, float | None]:
         Mean and half-width; no half-width with a single utterance.
 
     Raises:
-        ValueError: There is no difference at all.
+        ValueError: If there is no difference to compare.
 
     References:
         F. E. Satterthwaite, "An approximate distribution of estimates of variance components",

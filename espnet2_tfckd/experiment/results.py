@@ -67,8 +67,8 @@ def take_over(plan: Plan, results_dir: Path) -> int:
         Number of jobs taken over; those that are finished here are left as they are.
 
     Raises:
-        FileNotFoundError: The directory has no results.
-        ValueError: They cannot be read.
+        FileNotFoundError: If the directory has no results.
+        ValueError: If the results cannot be read.
     """
     path = results_dir / "experiment.json"
     if not path.is_file():

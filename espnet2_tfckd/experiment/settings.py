@@ -96,8 +96,8 @@ def read_experiment(path: str | Path) -> Experiment:
         path: The YAML; the paths in it are relative to the working directory, a recipe's.
 
     Raises:
-        FileNotFoundError: The YAML or a file that it names is not there.
-        ValueError: A key is unknown, missing, there twice or of a wrong kind.
+        FileNotFoundError: If the YAML or a file that it names is not there.
+        ValueError: If a key is unknown, missing, given twice or of the wrong type.
     """
     try:
         contents = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeysLoader)

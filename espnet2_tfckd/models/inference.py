@@ -25,7 +25,7 @@ def model_files(exp_dir: str | Path, inference_model: str) -> tuple[Path, Path]:
         Path of ``config.yaml`` and path of the checkpoint.
 
     Raises:
-        FileNotFoundError: If one of them is not there; names it.
+        FileNotFoundError: If one of them is not there; the message names it.
     """
     config, checkpoint = Path(exp_dir) / "config.yaml", Path(exp_dir) / inference_model
     if not config.is_file():

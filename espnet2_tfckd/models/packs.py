@@ -116,7 +116,7 @@ def unpack(archive: str | Path, folder: str | Path) -> PackedModel:
         FileNotFoundError: If the archive is not there.
         FileExistsError: If the folder is there.
         ValueError: If the archive cannot be read, or anything in it is not as a packed model has
-            it; names archive and member.
+            it; the message names the archive and member.
     """
     archive, folder = Path(archive), Path(folder)
     if not archive.is_file():

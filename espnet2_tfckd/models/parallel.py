@@ -26,7 +26,7 @@ def list_devices(num_jobs: int, num_gpus: int, num_tasks: int) -> list[str]:
     """One device for each worker: processes on the CPU, or one process on each GPU.
 
     Raises:
-        ValueError: There are fewer GPUs than asked for.
+        ValueError: If there are fewer GPUs than asked for.
     """
     import torch
 
@@ -55,7 +55,7 @@ def outcomes(
         None, or the ValueError, OSError or RuntimeError of a task, as they end.
 
     Raises:
-        RuntimeError: A worker ended unexpectedly.
+        RuntimeError: If a worker ended unexpectedly.
     """
     cores = cpu_cores()
     threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, cores // len(devices)))

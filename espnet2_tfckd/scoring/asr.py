@@ -30,7 +30,7 @@ def word_error_rate(reference: Sequence[str], estimate: Sequence[str]) -> float:
     """Substitutions, deletions and insertions per word of the reference, from 0; may exceed 1.
 
     Raises:
-        ValueError: The reference has no words.
+        ValueError: If the reference has no words.
 
     Examples:
         >>> word_error_rate("the cat sat down".split(), "the hat sat".split())

@@ -41,7 +41,7 @@ def input_snrs(
         SNRs, of those utterances whose is known, and what they are, in words.
 
     Raises:
-        ValueError: An SNR is not a number.
+        ValueError: If an SNR is not a number.
     """
     if any(row.get(SNR_COLUMN) for row in metadata.values()):
         snrs = {}

@@ -36,7 +36,7 @@ def pesq_wb(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> fl
     Defined at 16 kHz: other rates are resampled.
 
     Raises:
-        ValueError: PESQ finds no utterance in the signals, or they are shorter than 0.25 s.
+        ValueError: If PESQ finds no utterance in the signals, or they are shorter than 0.25 s.
 
     References:
         ITU-T P.862.2 (2007), by the package ``pesq``.
@@ -72,7 +72,7 @@ def stoi(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float
     Any rate: the measure itself works at 10 kHz.
 
     Raises:
-        ValueError: Less than 0.4 s of speech is left without the silent frames.
+        ValueError: If less than 0.4 s of speech is left without the silent frames.
 
     References:
         C. H. Taal et al., IEEE Trans. Audio, Speech, and Language Processing 19(7), 2011,
@@ -103,7 +103,7 @@ def si_sdr(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> flo
     so that a constant offset, which nobody hears, does not count. Independent of the rate.
 
     Raises:
-        ValueError: A signal is constant.
+        ValueError: If a signal is constant.
 
     References:
         J. Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019,
@@ -123,7 +123,7 @@ def sdr(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:
     32 ms at 16 kHz, 10.7 ms at 48 kHz.
 
     Raises:
-        ValueError: A signal is constant, or the filter cannot be solved for.
+        ValueError: If a signal is constant, or the filter cannot be solved for.
 
     References:
         E. Vincent, R. Gribonval, C. Fevotte, IEEE Trans. Audio, Speech, and Language Processing
@@ -148,7 +148,7 @@ def ci_sdr(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> flo
     signals.
 
     Raises:
-        ValueError: A signal is constant, or the filter cannot be solved for.
+        ValueError: If a signal is constant, or the filter cannot be solved for.
 
     References:
         C. Boeddeker et al., "Convolutive transfer function invariant SDR training criteria for
@@ -171,7 +171,7 @@ def seg_snr(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> fl
     Mean over frames of 30 ms, each limited to [-10, 35] dB; at the rate of the signals.
 
     Raises:
-        ValueError: The signals are shorter than two frames.
+        ValueError: If the signals are shorter than two frames.
 
     References:
         Hu & Loizou 2008, see :mod:`espnet2_tfckd.scoring.composite`.
@@ -224,7 +224,7 @@ def dnsmos(reference: np.ndarray | None, estimate: np.ndarray, sample_rate: int)
         ``dnsmos_ovrl``, ``dnsmos_sig``, ``dnsmos_bak`` (P.835) and ``dnsmos_p808``.
 
     Raises:
-        ValueError: The estimate is silent.
+        ValueError: If the estimate is silent.
 
     References:
         C. K. A. Reddy, V. Gopal, R. Cutler, ICASSP 2021 (P.808) and ICASSP 2022 (P.835),

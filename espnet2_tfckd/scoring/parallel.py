@@ -114,8 +114,8 @@ def score_systems(
         references.
 
     Raises:
-        FileNotFoundError: A list of estimates or a reference is not there.
-        ValueError: Estimates are missing, or do not fit their references; names the utterances.
+        FileNotFoundError: If a list of estimates or a reference is not there.
+        ValueError: If estimates are missing, or do not fit their references; names the utterances.
             All others are scored and kept first.
     """
     from tqdm import tqdm

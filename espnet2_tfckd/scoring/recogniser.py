@@ -25,7 +25,8 @@ def load_recogniser(name: str, device: str = "cpu") -> Recogniser:
         device: As for torch.
 
     Raises:
-        RuntimeError: A package is missing or the model cannot be loaded; says what to do.
+        RuntimeError: If a package is missing or the model cannot be loaded; the message says what
+            to do.
     """
     try:
         return _pocketsphinx() if name == OFFLINE else _ctc_model(name, device)

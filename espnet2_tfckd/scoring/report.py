@@ -74,7 +74,7 @@ def render_report(
         HTML; the same for the same files.
 
     Raises:
-        ValueError: An SNR is not a number, or a list of estimates is malformed.
+        ValueError: If an SNR is not a number, or a list of estimates is malformed.
     """
     budget = MEDIA_CHARACTERS // max(1, len(scored_sets))
     losses = trainings.losses

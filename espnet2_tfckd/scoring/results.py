@@ -103,7 +103,7 @@ def update_results(
         The objects of ``results.json``.
 
     Raises:
-        ValueError: The metadata or the earlier results cannot be read.
+        ValueError: If the metadata or the earlier results cannot be read.
     """
     results_dir = Path(results_dir)
     groups = group_utterances(read_data_dir(data_dir).metadata)

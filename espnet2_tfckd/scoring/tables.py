@@ -81,7 +81,7 @@ def group_utterances(metadata: dict[str, dict[str, str]]) -> dict[str, dict[str,
         utterance. Up to eight different SNRs are a group each; more are put into bins of 5 dB.
 
     Raises:
-        ValueError: An SNR is not a number.
+        ValueError: If an SNR is not a number.
     """
     groups = {
         column: {utt: row[column] for utt, row in metadata.items()}

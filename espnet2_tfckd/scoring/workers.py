@@ -31,8 +31,9 @@ def score_utterance(utterance: str, source: dict, protocols: Sequence[str]) -> d
         (the reason for each of these) and ``code`` (by protocol).
 
     Raises:
-        ValueError: The estimate does not fit the reference or is not finite; names the utterance.
-        RuntimeError: A metric broke down; names the utterance.
+        ValueError: If the estimate does not fit the reference or is not finite; the message names
+            the utterance.
+        RuntimeError: If a metric fails; the message names the utterance.
     """
     reference, sample_rate = read_channel(source["reference"], source["ref_channel"])
     estimate, estimate_rate = read_channel(source["estimate"], source["ref_channel"])

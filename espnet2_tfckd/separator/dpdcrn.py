@@ -41,7 +41,7 @@ class DPDCRNSeparator(AbsSeparator):
             all so far; ``frame``: the frame alone.
 
     Raises:
-        ValueError: When a size does not fit the others.
+        ValueError: If a size does not fit the others.
 
     Examples:
         >>> separator = DPDCRNSeparator(257, channels=16, blocks=1)
@@ -150,7 +150,7 @@ class DPDCRNSeparator(AbsSeparator):
             sizes do not change, and a dictionary with the mask.
 
         Raises:
-            ValueError: The network is not causal.
+            ValueError: If the network is not causal.
         """
         if not self.causal:
             raise ValueError(

@@ -52,9 +52,9 @@ def asr_score(
         The objects of ``results.json``.
 
     Raises:
-        FileNotFoundError: A file that is needed is not there.
-        RuntimeError: The recogniser cannot be loaded.
-        ValueError: Estimates or tables do not fit the data set; names them.
+        FileNotFoundError: If a file that is needed is not there.
+        RuntimeError: If the recogniser cannot be loaded.
+        ValueError: If estimates or tables do not fit the data set; the message names them.
     """
     data = read_data_dir(data_dir)
     read_results(results_dir)  # refuse what cannot be reported before anything is recognised

@@ -77,8 +77,8 @@ def check_values(
         Mean by metric.
 
     Raises:
-        FileNotFoundError: ``data_dir`` is no data directory.
-        ValueError: A mean is further from the known value than its tolerance.
+        FileNotFoundError: If ``data_dir`` is not a data directory.
+        ValueError: If a mean is further from the known value than its tolerance.
     """
     data_dir = Path(data_dir)
     data = read_data_dir(data_dir)

@@ -34,9 +34,9 @@ def collect_stats(
         Why there was something to do; None if there was not.
 
     Raises:
-        FileNotFoundError: A data directory is missing.
-        ValueError: A data directory is damaged, or mixtures and references differ in length.
-        RuntimeError: ESPnet failed; the message names its log.
+        FileNotFoundError: If a data directory is missing.
+        ValueError: If a data directory is damaged, or mixtures and references differ in length.
+        RuntimeError: If ESPnet fails; the message names its log.
     """
     stats_dir = Path(stats_dir)
     data = {"train": read_data_dir(train_dir), "valid": read_data_dir(valid_dir)}

@@ -77,10 +77,10 @@ def enhance_utterance(separate_speech: SeparateSpeech, task: Task, inference: In
     """Enhance one utterance and write it with the length of its mixture and without rescaling.
 
     Raises:
-        FileNotFoundError: The mixture is not there.
-        ValueError: The mixture cannot be used or the estimate cannot be written; names the
-            utterance.
-        RuntimeError: The model breaks down on the mixture; names the utterance.
+        FileNotFoundError: If the mixture is not there.
+        ValueError: If the mixture cannot be used or the estimate cannot be written; the message
+            names the utterance.
+        RuntimeError: If the model fails on the mixture; the message names the utterance.
     """
     mixture, sample_rate = read_entry(task.mixture)
     if sample_rate != inference.sample_rate:
@@ -157,9 +157,9 @@ def enhance(
         Path of ``spk1.scp``. ``profile.json`` is written to the experiment directory.
 
     Raises:
-        FileNotFoundError: A file that is needed is not there.
-        ValueError: The checkpoint does not fit, or utterances cannot be enhanced; names them.
-            The others are enhanced and kept first.
+        FileNotFoundError: If a file that is needed is not there.
+        ValueError: If the checkpoint does not fit, or utterances cannot be enhanced; the message
+            names them. The others are enhanced and kept first.
     """
     output_dir = Path(output_dir)
     mixtures = read_data_dir(data_dir).mixture

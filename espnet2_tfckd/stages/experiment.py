@@ -30,7 +30,7 @@ def selected(experiment: Experiment, arms: str, seeds: str) -> list[Arm]:
     """The arms, with the seeds, that were asked for; an empty text asks for all.
 
     Raises:
-        ValueError: An arm or a seed is unknown.
+        ValueError: If an arm or a seed is unknown.
     """
     names = arms.split() or list(experiment.arms)
     if unknown := [name for name in names if name not in experiment.arms]:
@@ -56,9 +56,9 @@ def run_experiment(options: argparse.Namespace) -> int:
         Exit status: 1 if a job failed, else 0, also when the time limit left jobs to be done.
 
     Raises:
-        FileNotFoundError: A file that is needed is not there.
-        ValueError: The YAML or an option cannot be used.
-        RuntimeError: Another process is working in the experiment directory.
+        FileNotFoundError: If a file that is needed is not there.
+        ValueError: If the YAML or an option cannot be used.
+        RuntimeError: If another process is working in the experiment directory.
     """
     experiment = read_experiment(options.config)
     teacher_exp = options.teacher_exp or (options.results / TEACHER if options.take_over else None)

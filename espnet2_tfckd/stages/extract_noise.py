@@ -32,10 +32,10 @@ def extract_noise(data_dir: str | Path, nj: int = 1) -> tuple[int, int]:
         Number of noises, and of utterances without any, whose mixture is the reference.
 
     Raises:
-        FileNotFoundError: ``data_dir`` is no data directory, or audio is missing.
-        ValueError: Utterances cannot be used (all are listed): bad audio, pairs that differ in
-            length or rate, several channels. Or no mixture has noise.
-        RuntimeError: Another process is working on ``data_dir``.
+        FileNotFoundError: If ``data_dir`` is not a data directory, or audio is missing.
+        ValueError: If utterances cannot be used (the message lists all): bad audio, pairs that
+            differ in length or rate, several channels. Or no mixture has noise.
+        RuntimeError: If another process is working on ``data_dir``.
     """
     data, folder = read_data_dir(data_dir), Path(data_dir) / "noise"
     refuse_overlap([folder], source_files(data))

@@ -56,11 +56,11 @@ def format_data_dir(
             long: for training sets, since ESPnet drops what is not longer than a chunk.
 
     Raises:
-        FileNotFoundError: ``in_dir`` is no data directory, or audio is missing.
-        ValueError: Utterances cannot be used: unreadable, empty, silent or not finite audio, pairs
-            that differ in length or rate, mixtures that differ in channels. All are listed.
+        FileNotFoundError: If ``in_dir`` is not a data directory, or audio is missing.
+        ValueError: If utterances cannot be used: unreadable, empty, silent or not finite audio,
+            pairs that differ in length or rate, mixtures that differ in channels. All are listed.
             Or audio of ``in_dir`` lies where this writes.
-        RuntimeError: Another process is working on ``out_dir``.
+        RuntimeError: If another process is working on ``out_dir``.
     """
     if audio_format not in AUDIO_FORMATS:
         raise ValueError(f"audio_format must be one of {', '.join(AUDIO_FORMATS)}: {audio_format}")

@@ -39,7 +39,7 @@ def pack_model(
         Path of the zip file, for ``SeparateSpeech.from_pretrained`` after ``import espnet2_tfckd``.
 
     Raises:
-        FileNotFoundError: If a file is not there; names it.
+        FileNotFoundError: If a file is not there; the message names it.
         ValueError: If the checkpoint is damaged or does not fit the configuration, or ``outfile``
             is not a ``.zip``, or a file that is no packed model. An earlier one then stays.
     """

@@ -22,7 +22,7 @@ def listening_pair(
         utterance: Its id; by default the first.
 
     Raises:
-        ValueError: There is no such utterance, or it is no single audio file.
+        ValueError: If the utterance is not in both directories.
     """
     mixtures = read_2columns_text(Path(data_dir) / "wav.scp")
     estimates = read_2columns_text(Path(enhanced_dir) / "spk1.scp")

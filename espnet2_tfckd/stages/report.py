@@ -33,8 +33,8 @@ def report(
         Path of the report.
 
     Raises:
-        FileNotFoundError: There are no results, or no data directory; says which.
-        ValueError: Results, data or lists of estimates cannot be read.
+        FileNotFoundError: If the results or a data directory are not there; the message says which.
+        ValueError: If results, data or lists of estimates cannot be read.
     """
     rows = read_results(results_dir)
     if not rows:

@@ -31,10 +31,10 @@ def speed_perturb(
         nj: Number of threads.
 
     Raises:
-        FileNotFoundError: ``in_dir`` is no data directory, or audio is missing.
+        FileNotFoundError: If ``in_dir`` is not a data directory, or audio is missing.
         ValueError: If factors make no sense, utterances cannot be used (they are listed), or audio
             of ``in_dir`` lies where this writes.
-        RuntimeError: Another process is working on ``out_dir``.
+        RuntimeError: If another process is working on ``out_dir``.
     """
     if not factors or len(set(factors)) < len(factors) or not all(0.5 <= f <= 2 for f in factors):
         raise ValueError(f"speed factors must be distinct and between 0.5 and 2, got {factors}")

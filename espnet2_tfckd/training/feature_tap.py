@@ -37,7 +37,7 @@ class TappedLayer:
         """What the module returned, as (B, C, T, F).
 
         Raises:
-            ValueError: It has other axes than the pattern names.
+            ValueError: If the output's axes do not match the pattern.
         """
         while isinstance(output, (tuple, list)):
             output = output[0]
@@ -69,7 +69,7 @@ class FeatureTap:
         option: Name of the configuration's option, for errors.
 
     Raises:
-        ValueError: A set is missing or empty, a field unknown, or a path leads nowhere.
+        ValueError: If a set is missing or empty, a field is unknown, or a module does not exist.
 
     Examples:
         >>> network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Conv2d(2, 3, 1), nn.Conv2d(3, 2, 1))
@@ -126,7 +126,7 @@ class FeatureTap:
             The feature sets, each feature (B, C, T, F); filled when the block ends.
 
         Raises:
-            ValueError: A module was not called, or its output does not fit its pattern.
+            ValueError: If a module was not called, or its output does not fit its pattern.
         """
         outputs: dict[str, object] = {}
         features: FeatureSets = {}

@@ -37,7 +37,7 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
         kwargs: Those of :class:`ESPnetEnhancementModel`, for the student.
 
     Raises:
-        ValueError: Weight or updates are negative, or the two models normalise the mixture
+        ValueError: If weight or updates are negative, or the two models normalise the mixture
             differently.
     """
 
@@ -155,7 +155,7 @@ def with_features(
         the separator hands out none and there is no tap.
 
     Raises:
-        ValueError: The tap does not fit, or a layer has another number of frames than the first.
+        ValueError: If the tap does not fit, or layers differ in their number of frames.
     """
     if tap is None:
         additional = {**(additional or {}), "feature_sets": True}

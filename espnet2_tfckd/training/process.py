@@ -25,7 +25,7 @@ def data_arguments(train_dir: str, valid_dir: str, audio_format: str) -> list[st
         audio_format: As of stage 3.
 
     Raises:
-        FileNotFoundError: One of the lists is not there.
+        FileNotFoundError: If one of the lists is not there.
     """
     kind = "kaldi_ark" if audio_format.endswith(".ark") else "sound"
     arguments = []
@@ -50,7 +50,7 @@ def run_logged(command: list[str], log: Path, on_line: Callable[[str], None]) ->
         on_line: Called with each new line of the log, soon after it is written.
 
     Raises:
-        RuntimeError: The command failed; the message quotes its last error and names the log.
+        RuntimeError: If the command fails; the message quotes its last error and names the log.
     """
     environment = {**os.environ, "TFCKD_TRACEBACK": "1", "PYTHONUNBUFFERED": "1"}
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -57,7 +57,7 @@ class Training:
         """Contents of the YAML, with those of the distillation's added to it.
 
         Raises:
-            FileNotFoundError: There is no such YAML.
+            FileNotFoundError: If the YAML file is not there.
             ValueError: If it is not valid YAML, or holds no options.
         """
         merged: dict = {}

@@ -36,7 +36,7 @@ def read_shapes(shape_file: Path) -> dict[str, int]:
     """Length in samples of each utterance in a shape file.
 
     Raises:
-        FileNotFoundError: The file is not there.
+        FileNotFoundError: If the file is not there.
     """
     if not shape_file.is_file():
         raise FileNotFoundError(f"{shape_file} is not there: run stage 5 first")

@@ -106,8 +106,9 @@ class EnhancementKDTask(EnhancementTask):
         """Build student, teacher and distiller.
 
         Raises:
-            ValueError: No teacher is named, it does not fit its checkpoint, the batches are not of
-                one fixed length, or a network has no feature sets that the scheme needs.
+            ValueError: If no teacher is named, the teacher does not fit its checkpoint, the batches
+                are not of one fixed length, or a network lacks the feature sets that the scheme
+                needs.
         """
         if not (args.teacher_config and args.teacher_model_file):
             raise ValueError("distillation needs --teacher_config and --teacher_model_file")
@@ -151,7 +152,7 @@ def fixed_chunk_length(args: argparse.Namespace) -> int:
     """Samples of every training chunk.
 
     Raises:
-        ValueError: Training batches differ in length.
+        ValueError: If training batches differ in length.
     """
     if args.iterator_type != "chunk" or not str(args.chunk_length).isdigit():
         raise ValueError(
@@ -183,7 +184,7 @@ def feature_shapes(
         (C, F) of each layer, by set, and the number of frames.
 
     Raises:
-        ValueError: The separator has no feature sets, or its layers differ in frame rate.
+        ValueError: If the separator has no feature sets, or its layers differ in frame rate.
     """
     separator = model.separator
     # ESPnet's TF-GridNets call it n_imics

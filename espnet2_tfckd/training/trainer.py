@@ -81,7 +81,7 @@ def restore_checkpoint(checkpoint: Path) -> None:
         checkpoint: ``checkpoint.pth`` of a training; need not exist.
 
     Raises:
-        ValueError: It is damaged and no copy can be read either.
+        ValueError: If it is damaged and no copy can be read either.
     """
     if not checkpoint.exists() or _is_whole(checkpoint):
         return
