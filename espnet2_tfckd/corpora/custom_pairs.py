@@ -16,7 +16,7 @@ Pairs = dict[str, tuple[str, str]]  # scp entries of mixture and reference by na
 
 
 def pairs_of_folders(mixture_dir: Path, reference_dir: Path) -> tuple[Pairs, list[Problem]]:
-    """Match files by their paths below the two folders, up to the suffix.
+    """Match files by their paths in the two folders, without suffix.
 
     Raises:
         FileNotFoundError: If a folder is missing.

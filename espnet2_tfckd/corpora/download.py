@@ -32,8 +32,8 @@ class RemoteZip(NamedTuple):
 
     Attributes:
         name: Its name on disk, which need not be in its addresses.
-        bytes: Its size, for the check of free space; may be rounded.
-        md5: Its checksum, which decides whether what was fetched is right.
+        bytes: Its size, possibly rounded, to check the free space.
+        md5: Its checksum, which decides whether the file is right.
         urls: Addresses to try, the best first.
     """
 
@@ -46,11 +46,11 @@ class RemoteZip(NamedTuple):
 def fetch_zips(
     zips: Sequence[RemoteZip], folder: str | Path, source_url: str | None = None
 ) -> None:
-    """Have every zip in ``folder``; those that are there are left alone.
+    """Make sure that every zip is in ``folder``; those that are there are left alone.
 
     A file is fetched as ``<name>.part`` and gets its name once its checksum is right. Where one
-    address, or an earlier run, broke off, the next goes on. An address that answers with another
-    file, or with a page instead, is left for the next one, and adds nothing to what is there.
+    address, or an earlier run, broke off, the next one goes on. If an address answers with another
+    file or with a web page, the next address is tried, and nothing is added to the file.
 
     Args:
         zips: What to fetch.
@@ -60,8 +60,8 @@ def fetch_zips(
 
     Raises:
         OSError: If there is too little space on the disk for all of them.
-        RuntimeError: If no address gave the right file; says what each of them gave. Or another
-            process is working on ``folder``.
+        RuntimeError: If no address gave the right file (the message says what each gave), or
+            another process is working on ``folder``.
     """
     folder = Path(folder)
     if all((folder / wanted.name).exists() for wanted in zips):
@@ -76,7 +76,7 @@ def fetch_zips(
 
 
 def require_space(folder: Path, needed: int) -> None:
-    """Refuse to begin what the disk cannot hold.
+    """Refuse to start if the disk has too little space.
 
     Raises:
         OSError: If less than ``needed`` bytes are free where ``folder`` lies.
@@ -90,9 +90,9 @@ def require_space(folder: Path, needed: int) -> None:
 
 
 def unpack_flat(archive: Path, folder: Path, suffix: str) -> None:
-    """Unpack a zip's files of one kind into one folder, whatever folders they have inside it.
+    """Unpack all files of one kind from a zip into one folder, whatever their folders in the zip.
 
-    ``folder`` appears once it is complete; what an interrupted run left is done again.
+    ``folder`` appears once it is complete. If a run was interrupted, its work is done again.
 
     Raises:
         RuntimeError: If another process is working where ``folder`` lies.
@@ -152,10 +152,10 @@ def _fetch(wanted: RemoteZip, path: Path) -> None:
 
 
 def _fetch_from(url: str, part: Path, md5: str) -> None:
-    """Complete a file from one address; if it becomes a wrong one, what was added is taken away.
+    """Complete a file from one address; if the result is wrong, remove what was added.
 
     Raises:
-        OSError, HTTPException: The address cannot be read to its end, in several attempts.
+        OSError, HTTPException: If the address cannot be read to its end in several attempts.
         ValueError: If the address gives another file.
     """
     begun = _size(part)
@@ -178,10 +178,10 @@ def _fetch_from(url: str, part: Path, md5: str) -> None:
 
 
 def _continue_download(url: str, part: Path) -> None:
-    """Append what is missing of a file; a server that cannot send a part of it sends it all.
+    """Append the missing part of a file; a server that cannot send a part sends the whole file.
 
     Raises:
-        OSError, HTTPException: The connection failed or broke off.
+        OSError, HTTPException: If the connection fails or breaks off.
         ValueError: If the address does not give a zip, or not the one that was begun.
     """
     begun = _size(part)
@@ -195,7 +195,7 @@ def _continue_download(url: str, part: Path) -> None:
         block = response.read(len(ZIP_MAGIC))
         if not start and block != ZIP_MAGIC[: len(block)]:
             kind = response.headers.get_content_type()
-            raise ValueError(f"status {response.status} with {kind}, which is no zip")
+            raise ValueError(f"status {response.status} with {kind}, which is not a zip")
         part.touch()
         with (
             open(part, "r+b") as file,

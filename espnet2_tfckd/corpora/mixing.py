@@ -1,4 +1,4 @@
-"""Levels, cutting, looping and mixing of speech and noise: the arithmetic all corpora share.
+"""Levels, cutting, looping and mixing of speech and noise: arithmetic that all corpora share.
 
 Signals are mono arrays (T,); powers are mean squares; levels in decibels.
 """
@@ -48,7 +48,7 @@ def trim(signal: np.ndarray, rate: int, dynamic_range: float = 38.0) -> np.ndarr
 def loop_excerpt(
     recording: np.ndarray, length: int, rate: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Random excerpt of ``length`` samples; a short recording is looped without clicks.
+    """A random excerpt of ``length`` samples; a short recording is looped without clicks.
 
     Loops overlap by 50 ms (a quarter of the recording at most) with an equal-power crossfade.
     """

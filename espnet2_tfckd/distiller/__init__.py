@@ -1,5 +1,5 @@
-"""Distillers: losses between two stacks of features. They know no network and no ESPnet."""
+"""Distillers: losses between two stacks of features, independent of any network and of ESPnet."""
 
-#: Revision of those schemes that compute something else than they once did (the others' is 1):
-#: what was trained with an earlier one is not taken for trained with the present one.
+#: Revision of schemes whose loss has changed (all others have revision 1). A student that was
+#: trained with an earlier revision does not count as trained with the present one.
 REVISIONS = {"i2srf_tfckd": 2}

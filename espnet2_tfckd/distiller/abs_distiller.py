@@ -1,4 +1,4 @@
-"""What every distillation scheme takes and returns."""
+"""The interface of all distillation schemes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class DistillInputs:
     """What one network made of a batch.
 
     Attributes:
-        feature_sets: ``encoder``, ``bottleneck`` and ``decoder``: the output of each layer of the
-            set in the order of the signal's way, (B, C, T, F). Empty where a network hands out none
-            and nobody names its layers.
+        feature_sets: For ``encoder``, ``bottleneck`` and ``decoder``, the output of each layer in
+            the order in which the signal passes them, (B, C, T, F). Empty if a network does not
+            hand out features and the configuration names no layers.
         spectrum: Complex spectrum of the estimate, (B, T, F).
         waveform: Estimate in the time domain, (B, samples).
         reference: Complex spectrum of the signal to be estimated, (B, T, F).
@@ -34,7 +34,7 @@ class DistillInputs:
     reference: torch.Tensor | None = None
 
     def detach(self) -> DistillInputs:
-        """The same tensors without their history, as a teacher's must be."""
+        """The same tensors without gradient history, as a teacher's must be."""
         return DistillInputs(
             {name: [x.detach() for x in layers] for name, layers in self.feature_sets.items()},
             self.spectrum.detach(),
@@ -44,19 +44,19 @@ class DistillInputs:
 
 
 class AbsDistiller(nn.Module, ABC):
-    """A distillation loss, with whatever it learns beside the student.
+    """A distillation loss, with the parameters that it learns beside the student.
 
     A scheme is built from the sizes of the features it will see::
 
         Scheme(student_shapes, teacher_shapes, frames, batch_size, **distiller_conf)
 
     where the shapes give (C, F) of every layer, by set, and ``frames`` and ``batch_size`` are those
-    of a training batch. A scheme on the outputs alone gets no shapes and 0 frames.
+    of a training batch. A scheme that compares outputs only gets no shapes and 0 frames.
 
     Attributes:
-        uses_features: Whether the scheme compares features, and not outputs alone.
-        updates: Training batches so far, the present one included; counted by who calls the scheme,
-            and kept in checkpoints.
+        uses_features: Whether the scheme compares features, and not only outputs.
+        updates: Training batches so far, including the present one; the caller counts them, and
+            checkpoints keep them.
     """
 
     uses_features: ClassVar[bool] = True

@@ -49,7 +49,7 @@ def parse_yaml(text: bytes, source: str):
         source: What the file is called in messages.
 
     Raises:
-        ValueError: If it is no valid YAML, holds tags other than plain values, or is too large,
+        ValueError: If it is not valid YAML, holds tags other than plain values, or is too large,
             where an alias counts as all that it stands for.
 
     Examples:
@@ -125,12 +125,12 @@ def check_configuration(options: object, source: str) -> dict:
     remedy = "restore it, or fetch or train the model again"
     if not isinstance(options, dict):
         raise ValueError(
-            f"{source} is no configuration of an ESPnet enhancement model (it is "
+            f"{source} is not a configuration of an ESPnet enhancement model (it is "
             f"{'empty' if options is None else type(options).__name__}): {remedy}"
         )
     if missing := [name for name in (*_NEEDED, "init") if name not in options]:
         raise ValueError(
-            f"{source} is no configuration of an ESPnet enhancement model (it lacks "
+            f"{source} is not a configuration of an ESPnet enhancement model (it lacks "
             f"{', '.join(missing)}): {remedy}"
         )
     for name, kind in _NEEDED.items():
@@ -143,7 +143,7 @@ def check_configuration(options: object, source: str) -> dict:
     for name in (name for name, kind in _NEEDED.items() if kind is dict):
         strange += [key for key in options[name] if not isinstance(key, str)]
     if strange:
-        raise ValueError(f"{source}: {strange[0]!r} is no name of an option: {remedy}")
+        raise ValueError(f"{source}: {strange[0]!r} is not the name of an option: {remedy}")
     for name, rate in (
         ("sample_rate", options.get("sample_rate")),
         ("encoder_conf.default_fs", options["encoder_conf"].get("default_fs")),

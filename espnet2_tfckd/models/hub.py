@@ -45,7 +45,7 @@ def download(tag: str, revision: str, folder: str | Path) -> PackedModel:
     repository = tag.partition("@")[0]
     names = {file.rfilename: file.size or 0 for file in _info(f"{repository}@{revision}").siblings}
     if META not in names:
-        raise ValueError(f"{tag} is no enhancement model of ESPnet: it has no {META}")
+        raise ValueError(f"{tag} is not an enhancement model of ESPnet: it has no {META}")
     meta = _fetch(repository, revision, META, names)
     packed = read_meta(meta.read_bytes(), names, tag)
     for name in packed:

@@ -46,11 +46,11 @@ def name_fault(name: object) -> str:
         'leads out of its folder'
     """
     if not isinstance(name, str) or not name:
-        return "is no name"
+        return "is not a name"
     if any(not char.isprintable() or char in '\\:*?"<>|' for char in name):
         return "has characters that names of files must not have"
     if name.startswith(("/", "~")):
-        return "is no relative name"
+        return "is not a relative name"
     parts = name.split("/")
     if ".." in parts:
         return "leads out of its folder"
@@ -59,7 +59,7 @@ def name_fault(name: object) -> str:
     if len(name) > 1000 or any(len(os.fsencode(part)) > 200 for part in parts):
         return "is too long"
     if PurePosixPath(name).suffix.lower() not in SUFFIXES:
-        return f"is no kind of file that a model consists of ({', '.join(sorted(SUFFIXES))})"
+        return f"is not a kind of file that a model consists of ({', '.join(sorted(SUFFIXES))})"
     return ""
 
 
@@ -91,7 +91,7 @@ def read_meta(text: bytes, names: Collection[str], source: str) -> PackedModel:
             )
     if not {"train_config", "model_file"} <= named.keys():
         raise ValueError(
-            f"{source} is no enhancement model of ESPnet: it packs "
+            f"{source} is not an enhancement model of ESPnet: it packs "
             + shown(", ".join(map(str, named)))
         )
     return PackedModel(named["train_config"], named["model_file"])

@@ -35,7 +35,7 @@ def fetch_model(model_tag: str, exp_dir: str | Path, inference_model: str) -> Pa
 
     Raises:
         FileNotFoundError: If the zip file is not there.
-        ValueError: If it is no packed enhancement model, its checkpoint does not fit, or
+        ValueError: If it is not a packed enhancement model, its checkpoint does not fit, or
             ``exp_dir`` holds something else.
         ConnectionError: If the hub has no such model, or cannot be reached and the model was not
             fetched before.
@@ -45,7 +45,7 @@ def fetch_model(model_tag: str, exp_dir: str | Path, inference_model: str) -> Pa
     if is_file and not archive.is_file():
         raise FileNotFoundError(f"packed model {archive} is not there")
     if not is_file and archive.is_file():
-        raise ValueError(f"{archive} is no packed model: only .zip files are")
+        raise ValueError(f"{archive} is not a packed model: only .zip files are")
     exp_dir.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(exp_dir.parent / f".{exp_dir.name}.fetch.lock"):
         before = _read_source(exp_dir)

@@ -40,7 +40,7 @@ def selected(experiment: Experiment, arms: str, seeds: str) -> list[Arm]:
     wanted = set(seeds.split())
     known = {str(seed) for name in names for seed in experiment.arms[name].seeds}
     if unknown := sorted(wanted - known):
-        raise ValueError(f"--seeds: {' '.join(unknown)} is no seed of {' '.join(names)}")
+        raise ValueError(f"--seeds: {' '.join(unknown)} is not a seed of {' '.join(names)}")
     chosen = [
         replace(arm, seeds=tuple(s for s in arm.seeds if not wanted or str(s) in wanted))
         for name, arm in experiment.arms.items()

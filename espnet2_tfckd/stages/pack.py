@@ -41,7 +41,7 @@ def pack_model(
     Raises:
         FileNotFoundError: If a file is not there; the message names it.
         ValueError: If the checkpoint is damaged or does not fit the configuration, or ``outfile``
-            is not a ``.zip``, or a file that is no packed model. An earlier one then stays.
+            is not a ``.zip``, or a file that is not a packed model. An earlier one then stays.
     """
     exp_dir, outfile = Path(exp_dir), Path(outfile)
     config, checkpoint = model_files(exp_dir, inference_model)
@@ -93,7 +93,7 @@ def _refuse_others_file(outfile: Path) -> None:
             is_pack = False
         if not is_pack:
             raise ValueError(
-                f"{outfile} is there and is no packed model: name another --outfile, or move it "
+                f"{outfile} is there and is not a packed model: name another --outfile, or move it "
                 "away"
             )
 

@@ -267,7 +267,7 @@ class TestOwnFolders:
     def test_folders_that_hold_nothing_usable(self, own_folders, tmp_path):
         speech, noise = tmp_path / "speech", tmp_path / "noise"
         options = {"speech_dir": speech, "noise_dir": noise}
-        with pytest.raises(FileNotFoundError, match="speech is no folder"):
+        with pytest.raises(FileNotFoundError, match="speech is not a folder"):
             prepare_mini(tmp_path / "c", tmp_path / "d", **options)
         shutil.copytree(own_folders["noise_dir"], noise)
         (speech / "train").mkdir(parents=True)

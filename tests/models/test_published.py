@@ -237,7 +237,7 @@ EVIL = "../../../evil.yaml"
         ({"meta.yaml": b"files: {model_file: /etc/passwd}\nyaml_files: {}"}, "no relative name"),
         ({"meta.yaml": b"files: {model_file: exp/none.pth}\nyaml_files: {}"}, "does not hold"),
         ({CONFIG: b"a: !!python/object/apply:os.system [id]"}, f"{CONFIG} is not valid YAML"),
-        ({CONFIG: b""}, f"{CONFIG} is no configuration"),
+        ({CONFIG: b""}, f"{CONFIG} is not a configuration"),
         ({PACKED_CHECKPOINT: b"garbage"}, f"{PACKED_CHECKPOINT} cannot be read as a checkpoint"),
     ],
     ids=str,
