@@ -91,7 +91,7 @@ def _matched(
 
 
 def usable_pairs(pairs: Pairs, nj: int) -> tuple[Pairs, list[Problem]]:
-    """Read all audio; leave out pairs that are broken, clipped or of another number of channels."""
+    """Read all audio; leave out pairs that are broken or clipped, or whose channels differ."""
     results = in_threads(lambda pair: inspect_pair(*pair), pairs.values(), nj, "checking pairs")
     channels = Counter(mixture.channels for mixture, faults in results if not faults)
     usual = channels.most_common(1)[0][0] if channels else 0

@@ -1,4 +1,4 @@
-"""DFKD: the spectrum's shape below a frequency that follows the speech, its level too above."""
+"""DFKD: compare the shape of spectra below a dynamic frequency, and shape and level above it."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ Layer = TypeVar("Layer")
 
 
 def equal_depth(layers: int, others: int) -> list[int]:
-    """For each of ``layers`` layers, its counterpart among ``others``: last with last.
+    """For each of ``layers`` layers, its counterpart among ``others``; the last ones are paired.
 
     Args:
         layers: Number of layers that look for a counterpart.

@@ -138,7 +138,7 @@ class DPDCRNSeparator(AbsSeparator):
     def forward_streaming(
         self, input_frame: torch.Tensor, states: Sequence[torch.Tensor] | None = None
     ) -> tuple[list[torch.Tensor], list[torch.Tensor], dict]:
-        """Enhance the next frames of a signal; those of ``forward``, in chunks of any size.
+        """Enhance the next frames of a signal, in chunks of any size, as ``forward`` does at once.
 
         Args:
             input_frame: Complex spectrum of the mixture, (B, T, F) or (B, T, M, F); T is 1 in

@@ -52,7 +52,7 @@ class SequencePath(nn.Module):
         return attention.out_proj(attended.permute(2, 0, 1, 3).reshape(steps, batch, width))
 
     def _window_of(self, key: torch.Tensor, value: torch.Tensor, stream: Stream):
-        """Keys and values with those of earlier chunks, and which of them each step sees."""
+        """Keys and values, with those of earlier chunks, and the mask of what each step sees."""
         past, steps = self.window - 1, key.shape[2]
         at_start, seen = stream.at_start, stream.take()
         if seen is None:

@@ -26,7 +26,7 @@ from espnet2_tfckd.data.shards import headroom_gain, process_in_shards, read_pai
 
 AUDIO_FORMATS = ("wav", "flac", "wav.ark", "flac.ark")
 PLAIN_SUBTYPES = ("PCM_U8", "PCM_S8", "PCM_16", *FINE_SUBTYPES)
-RESAMPLING = "HQ"  # soxr's 20 bit quality: its error lies below the 16 bit of the files written
+RESAMPLING = "HQ"  # soxr's 20-bit quality: its error is below the 16 bits of the files
 Pair = tuple[np.ndarray, np.ndarray]
 
 
@@ -42,7 +42,7 @@ def format_data_dir(
     """Write a data directory whose audio has rate ``fs`` and format ``audio_format``.
 
     Mixtures keep all their channels; a reference with several is reduced to ``ref_channel``. Audio
-    that is right as it is stays where it is. ESPnet reads the result as type ``sound``, or
+    that needs no change stays where it is. ESPnet reads the result as type ``sound``, or
     ``kaldi_ark`` for the ark formats.
 
     Args:
@@ -132,10 +132,10 @@ def _repeat(signal: np.ndarray, length: int) -> np.ndarray:
 
 
 def _is_right(entry: str, audio_format: str, length: int) -> bool:
-    """True if an entry is a plain file that ESPnet reads as it is, by its contents (not its name).
+    """Whether an entry is a plain file that ESPnet reads unchanged, judged by contents, not name.
 
-    Its format is the wanted one (WAVEX is wav), its samples are not compressed in a way that keeps
-    libsndfile from jumping in it, and its header states the length that was read.
+    It has the format that is asked for (WAVEX counts as wav). Its samples are not compressed in a
+    way that prevents seeking, and its header states the length that was read.
     """
     if not Path(entry).is_file():
         return False

@@ -50,7 +50,7 @@ def score(
         ValueError: If estimates or tables do not fit the data set; the message names them.
     """
     data = read_data_dir(data_dir)
-    group_utterances(data.metadata)  # refuse what cannot be reported before anything is scored
+    group_utterances(data.metadata)  # refuse unusable metadata before anything is scored
     read_results(results_dir)
     records = score_systems(
         journalled(systems, dataset, results_dir),

@@ -1,4 +1,4 @@
-"""Stage 2: copies of a data directory played faster and slower, mixture and reference alike."""
+"""Stage 2: make copies of a data directory that are faster and slower, in mixture and reference."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def _copy(source: DataDir, out_dir: Path, factor: float, nj: int) -> DataDir:
 
 
 def _row(row: dict[str, str], prefix: str, factor: float) -> dict[str, str]:
-    """Metadata of a copy: the columns that speed changes are put right."""
+    """Metadata of a copy, with the columns adapted that speed changes."""
     changed = dict(row)
     if "speaker" in row:
         changed["speaker"] = prefix + row["speaker"]

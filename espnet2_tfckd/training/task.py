@@ -53,7 +53,7 @@ distiller_choices = ClassChoices(
 
 
 class EnhancementTask(ESPnetEnhancementTask):
-    """ESPnet's enhancement task with a trainer that survives being killed."""
+    """ESPnet's enhancement task, with a trainer that can resume after being killed."""
 
     trainer = ResumableTrainer
 
@@ -98,7 +98,7 @@ class EnhancementKDTask(EnhancementTask):
             "--distill_updates",
             type=int,
             default=0,
-            help="Updates over which that weight falls to 0 in a straight line; 0: it stays",
+            help="Updates over which that weight falls linearly to 0; if 0, it stays",
         )
 
     @classmethod
@@ -113,7 +113,7 @@ class EnhancementKDTask(EnhancementTask):
         if not (args.teacher_config and args.teacher_model_file):
             raise ValueError("distillation needs --teacher_config and --teacher_model_file")
         student = ESPnetEnhancementTask.build_model(args)
-        # Its weights are not the seed's business: the student starts as it would without a teacher.
+        # Keep the random state, so that the student starts as it would without a teacher.
         with torch.random.fork_rng(devices=[]):
             teacher = load_enhancement_model(args.teacher_config, args.teacher_model_file)
             samples = fixed_chunk_length(args)
@@ -149,7 +149,7 @@ class EnhancementKDTask(EnhancementTask):
 
 
 def fixed_chunk_length(args: argparse.Namespace) -> int:
-    """Samples of every training chunk.
+    """Number of samples of every training chunk.
 
     Raises:
         ValueError: If training batches differ in length.
