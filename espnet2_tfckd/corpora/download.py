@@ -142,7 +142,7 @@ def _fetch(wanted: RemoteZip, path: Path) -> None:
             answers.append(f"{url}: {error}")
             print(answers[-1], file=sys.stderr)
     if not is_right:
-        begun = f" (it goes on from {part}; delete that to begin anew)" if _size(part) else ""
+        begun = f" (it goes on from {part}; delete that to start again)" if _size(part) else ""
         raise RuntimeError(
             "\n  ".join([f"{wanted.name} cannot be fetched. What its addresses gave:", *answers])
             + f"\nRun the same command again{begun}, give another --source_url, or put "

@@ -82,7 +82,7 @@ def _read_record(record: Path) -> dict[str, dict]:
         return {str(name): {key: entry[key] for key in _KEYS} for name, entry in known.items()}
     except (ValueError, AttributeError, TypeError, KeyError) as error:
         raise ValueError(
-            f"{record} is damaged ({error}): delete it, and the packages are recorded anew"
+            f"{record} is damaged ({error}): delete it, and the packages are recorded again"
         ) from error
 
 
@@ -122,7 +122,7 @@ def unpack(package: str, file: Path, patterns: Sequence[str], folder: str | Path
                 shutil.copyfileobj(stream, output)
             count += 1
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"{file}: no readable package ({error}); delete it and rerun") from error
+        raise ValueError(f"{file}: not a readable package ({error}); delete it and rerun") from error
     if not count:
         raise ValueError(
             f"{file}: no file in it matches {', '.join(patterns)}. Its contents may have moved to "

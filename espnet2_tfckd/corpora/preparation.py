@@ -53,13 +53,13 @@ def _to_prepare(data_dir: Path, files: Iterable[Path], options: dict, revision: 
     )
     reason = change(before, made)
     if not reason and not _are_whole(data_dir):
-        reason = "not all is there any more"
+        reason = "some files are missing"
     if not reason:
         print("the data directories are up to date with these options")
         return None
     _refuse_others(data_dir)
     if before is not None:
-        print(f"the data directories are made anew: {reason}")
+        print(f"the data directories are made again: {reason}")
     record.unlink(missing_ok=True)
     return made
 

@@ -130,7 +130,7 @@ def process_in_shards(
     raise_problems(description, sorted(problems))
     for reason, count in reasons.items():
         if reason != NOT_MADE:
-            print(f"{description}: {count} utterances anew, since {reason}")
+            print(f"{description}: {count} utterances again, since {reason}")
     if not reasons:
         print(f"{description}: up to date")
     return results

@@ -164,7 +164,7 @@ def launch(page, host: str, port: int) -> str:
             theme=gradio.themes.Default(font="system-ui", font_mono="monospace"),  # none to fetch
         )
     except OSError as error:
-        raise OSError(f"{host}, port {port}, cannot be had: choose another --port") from error
+        raise OSError(f"{host}, port {port}, is not available: choose another --port") from error
     return address
 
 

@@ -12,7 +12,7 @@ from espnet2_tfckd.cli import read_json
 
 FACTS = ("sample_rate", "n_fft", "hop_length", "microphones", "ref_channel")
 PROPERTY = "espnet2_tfckd"  # of a network: the facts that it was exported with
-_REMEDY = "export the model again, or fetch the folder anew"
+_REMEDY = "export the model again, or fetch the folder again"
 
 
 def read_export(folder: str | Path) -> dict:

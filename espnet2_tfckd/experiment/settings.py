@@ -85,7 +85,7 @@ class _UniqueKeysLoader(yaml.SafeLoader):
     def construct_mapping(self, node, deep=False):
         keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
         if twice := next((key for key in keys if keys.count(key) > 1), None):
-            raise ValueError(f"{twice!r} is there twice (line {node.start_mark.line + 1} and on)")
+            raise ValueError(f"{twice!r} is given twice (line {node.start_mark.line + 1} and on)")
         return super().construct_mapping(node, deep)
 
 

@@ -24,7 +24,7 @@ SUFFIXES = {".pth", ".pt", ".yaml", ".yml", ".json", ".md", ".txt", ".log", ".pn
 # what zipfile raises for a damaged archive
 _UNREADABLE = (zipfile.BadZipFile, EOFError, NotImplementedError, OverflowError, struct.error)
 _UNREADABLE += (UnicodeError,)
-_REMEDY = "nothing was unpacked; get the model anew, from a source that you trust"
+_REMEDY = "nothing was unpacked; get the model again, from a source that you trust"
 
 
 class PackedModel(NamedTuple):

@@ -139,7 +139,7 @@ def score_systems(
                 tasks.append(Task(system, utt, source, missing))
         if stale:
             more = " and the like" if len(stale) > 1 else ""
-            print(f"{system.name}: {len(stale)} utterances scored anew, since {stale[0]}{more}")
+            print(f"{system.name}: {len(stale)} utterances scored again, since {stale[0]}{more}")
         # only valid lines stay, so that appending to the journal is enough from here on
         write_journal(
             system.journal,

@@ -52,7 +52,7 @@ def score_utterance(utterance: str, source: dict, protocols: Sequence[str]) -> d
             values = dict.fromkeys(protocol.columns)
             failed.update(dict.fromkeys(protocol.columns, str(error)))
         except Exception as error:
-            raise RuntimeError(f"{utterance}: {name} broke down: {error!r}") from error
+            raise RuntimeError(f"{utterance}: {name} failed: {error!r}") from error
         for key, value in values.items():
             if value is not None and not math.isfinite(value):
                 failed[key] = f"the value is {value}"

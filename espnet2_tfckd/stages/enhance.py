@@ -129,7 +129,7 @@ def _discard_stale(output_dir: Path, outputs: dict[str, Path], parts: dict[str, 
         reason = f"{len(changed)} mixtures changed"
         stale &= {name.split()[0] for name in changed}
     if stale and before["model"]:
-        print(f"{output_dir}: {len(stale)} utterances anew, since {reason}")
+        print(f"{output_dir}: {len(stale)} utterances again, since {reason}")
     for utterance in stale:
         outputs[utterance].unlink()
     for name, record in records.items():

@@ -121,7 +121,7 @@ def _one_channel(reference: np.ndarray, channel: int) -> np.ndarray:
         return reference
     if not 0 <= channel < reference.shape[1]:
         raise ValueError(
-            f"the reference has {reference.shape[1]} channels, ref_channel {channel} is none"
+            f"the reference has {reference.shape[1]} channels, ref_channel {channel} does not exist"
         )
     return reference[:, channel : channel + 1]
 

@@ -79,7 +79,7 @@ def main() -> None:
     if args.upload:
         print(f"published: {upload(folder, args.repo_id, args.private)}")
     else:
-        print("not uploaded: look at it, then say so with --publish true")
+        print("not uploaded: look at it, then upload it with --publish true")
 
 
 if __name__ == "__main__":

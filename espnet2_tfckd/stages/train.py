@@ -91,7 +91,7 @@ def _run(training: Training) -> None:
         raise RuntimeError(
             f"{exp_dir}: {diverged}\n"
             "Lower the learning rate (optim_conf), set grad_clip, or lower distill_weight in a "
-            "distillation, and see that the audio is sound; then train anew with --overwrite true. "
+            "distillation, and check the audio; then train again with --overwrite true. "
             f"The log is {log}"
         )
     (output_dir / FINISHED).touch()

@@ -214,7 +214,7 @@ class TestSeveralAddresses:
         text = str(refusal.value)
         assert f"{server.urls[0]}: status 200 with text/html, which is not a zip" in text
         assert f"{server.urls[1]}: another file than that of which {SHORTER} bytes" in text
-        assert f"goes on from {part}; delete that to begin anew" in text
+        assert f"goes on from {part}; delete that to start again" in text
         assert "give another --source_url, or put a.zip into" in text
         assert part.read_bytes() == CONTENT[:SHORTER]
 

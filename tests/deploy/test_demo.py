@@ -140,7 +140,7 @@ def address(tmp_path_factory):
 def test_a_port_that_is_taken_is_refused(address, tmp_path):
     port = int(address.rstrip("/").rpartition(":")[2])
     page = demo.build_page(Halving(), "exp/enh_student", tmp_path)
-    with pytest.raises(OSError, match=f"port {port}, cannot be had: choose another --port"):
+    with pytest.raises(OSError, match=f"port {port}, is not available: choose another --port"):
         demo.launch(page, "127.0.0.1", port)
 
 
