@@ -239,8 +239,8 @@ def load_enhancer(
 
     Raises:
         FileNotFoundError: If the file or folder is not there.
-        ValueError: If it holds no usable model, or one that lacks the streaming or the weights of 8
-            bits that are asked for.
+        ValueError: If it holds no usable model, or if streaming or weights of 8 bits are asked for
+            and the model has none.
         ConnectionError: If the hub cannot be reached or has no such model.
         RuntimeError: If it is not an ONNX export, and torch or ESPnet is not installed.
     """
@@ -257,7 +257,7 @@ def require_espnet(model: str) -> None:
     """Make sure that torch and ESPnet, which run an ESPnet model, are installed.
 
     Raises:
-        RuntimeError: If ESPnet is not installed; the message says how to install it.
+        RuntimeError: If torch or ESPnet is not installed; the message says how to install it.
     """
     if missing := [name for name in ("torch", "espnet2") if find_spec(name) is None]:
         raise RuntimeError(

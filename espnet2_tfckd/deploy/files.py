@@ -24,7 +24,7 @@ from espnet2_tfckd.deploy.enhancer import Enhancer
 from espnet2_tfckd.deploy.streaming import Blocks, resampled
 
 STANDARD_STREAM = "-"
-_LEAST_SECONDS = 0.5  # the mean of a shorter signal says nothing of an offset
+_LEAST_SECONDS = 0.5  # the mean of a shorter signal says nothing about an offset
 _LARGE_OFFSET = 0.05  # of the signal's root mean square without it
 
 

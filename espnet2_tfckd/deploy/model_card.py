@@ -27,7 +27,8 @@ def model_card(
         repo_id: ``<user>/<model>``.
         system: The model's name in the results.
         rows: Objects of ``results.json``, of all systems.
-        license: Identifier of the model's licence. corpus: Name of the training corpus.
+        license: Identifier of the model's licence.
+        corpus: Name of the training corpus.
         corpus_license: Its licence, in words.
         teacher: Name of the teacher in the results, if there was one.
         config: Training configuration, YAML.

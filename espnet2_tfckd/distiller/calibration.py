@@ -51,8 +51,8 @@ class TFCalibration(nn.Module):
         weighting: ``own``: a stream's weights multiply its own divergence, as in the reference
             code. ``exchanged``: the other stream's. ``uniform``: 1 / Nt, no calibration.
             ``nearest``: the smaller a teacher layer's divergence is, compared with the others, the
-                larger its weight. Nothing is learnt, so any number of frames and utterances is
-                allowed.
+            larger its weight. Nothing is learnt, so any number of frames and utterances is
+            allowed.
         frequency_expansion: Width of the frequency embeddings over ``batch_size``.
         regressed_channels: If None, the similarities of a pair of layers are compared, as
             published. If channels of the student's and the teacher's layers, their values are

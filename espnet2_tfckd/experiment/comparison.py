@@ -24,13 +24,12 @@ def crossed_interval(differences: np.ndarray) -> tuple[float, float | None]:
     only ``a`` is left, and the interval says nothing about other seeds.
 
     Limits: the interval is approximate. In simulations with 240 utterances it covered the true
-        difference in 93 to 96 % of draws with three seeds and in 94 to 96 % with five. With two
-        seeds it did so in only 86 to 90 % when seeds mattered much more than utterances: the
-        variance of so few seeds is often estimated too small, and df then too large. (df = S - 1
-        never covers too little, but its intervals are far too wide when seeds matter little.) The
-        rest is counted both in ``a`` and in ``b``. Utterances are treated as independent although
-        they share speakers and noises. The intervals are not corrected for the number of
-        comparisons.
+    difference in 93 to 96 % of draws with three seeds and in 94 to 96 % with five. With two seeds
+    it did so in only 86 to 90 % when seeds mattered much more than utterances: the variance of so
+    few seeds is often estimated too small, and df then too large. (df = S - 1 never covers too
+    little, but its intervals are far too wide when seeds matter little.) The rest is counted both
+    in ``a`` and in ``b``. Utterances are treated as independent although they share speakers and
+    noises. The intervals are not corrected for the number of comparisons.
 
     Args:
         differences: Differences, seeds by utterances.

@@ -26,8 +26,9 @@ def report_md(
     Args:
         rows: The objects of ``experiment.json``.
         metrics: Columns of scores.
-        baseline: Name of the arm without distillation. method: Name of the arm that is compared
-            with all others. facts: What the experiment was made with, by name.
+        baseline: Name of the arm without distillation.
+        method: Name of the arm that is compared with all others.
+        facts: What the experiment was made with, by name.
 
     Returns:
         Text in Markdown.

@@ -79,7 +79,7 @@ class Workspace:
 
     @property
     def _teacher(self) -> dict:
-        """Digest of the teacher, whoever trained it."""
+        """The contents of the teacher, whoever trained it."""
         return without_stamps(model_made_of(self.teacher_exp, MODEL))
 
     def tuning_job(self, arm: Arm, weight: float) -> Job:

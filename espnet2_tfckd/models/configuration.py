@@ -156,7 +156,7 @@ def check_configuration(options: object, source: str) -> dict:
 def model_rate(options: Mapping) -> Rate:
     """Sampling rate of a model, by its configuration.
 
-    In ESPnet, the caller says at which rate a model works. Its ``config.yaml`` has ``sample_rate``,
+    In ESPnet, the caller says at which rate a model works. A ``config.yaml`` has ``sample_rate``,
     which is 8000 if the training named no rate. It may have ``encoder_conf.default_fs``, the rate
     that the lengths of the STFT are meant for. Trainings of this package state both.
 
