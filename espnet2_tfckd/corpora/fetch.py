@@ -122,7 +122,9 @@ def unpack(package: str, file: Path, patterns: Sequence[str], folder: str | Path
                 shutil.copyfileobj(stream, output)
             count += 1
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"{file}: not a readable package ({error}); delete it, rerun") from error
+        raise ValueError(
+            f"{file}: not a readable package ({error}); delete it and rerun"
+        ) from error
     if not count:
         raise ValueError(
             f"{file}: no file in it matches {', '.join(patterns)}. Its contents may have moved to "

@@ -156,7 +156,7 @@ KIND_SHARES = {
 TRANSCRIBED_SPEAKER = "en_Allison"
 TRANSCRIPTS = ("asterisk-core-sounds-en", "*core-sounds-en.txt.gz")
 
-#: Prompts that are no running speech (tones, digits, letters, jokes) or that hold other voices.
+#: Prompts that are not running speech (tones, digits, letters, jokes) or that hold other voices.
 NOT_SPEECH = (
     r"/(silence|digits|letters|phonetic)/|/(beep\w*|(a|de)scending-2tone|confbridge-(join|leave)"
     r"|tt-\w+|screen-callee-options|conf-hasjoin|is|demo-\w+|queue-\w+ring\w*)\.g722$"
