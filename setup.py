@@ -104,6 +104,7 @@ setup(
     packages=find_packages(include=["espnet2_tfckd", "espnet2_tfckd.*"]),
     package_data={
         "espnet2_tfckd": [
+            "*/README.md",
             "pretrained/*.zip",
             "pretrained/*/*",
             "pretrained/samples/*/*",

@@ -25,7 +25,7 @@ def run_command(main: Callable[[], None]) -> None:
 
     Raises:
         SystemExit: Status 1 after a ``ValueError``, ``OSError`` or ``RuntimeError``, whose message
-            goes to stderr, and after any error where ESPnet is of a release that was not tried;
+            goes to stderr, and after any error if the installed release of ESPnet was not tried;
             130 after Ctrl-C. Set ``TFCKD_TRACEBACK=1`` to see the traceback too.
     """
     try:
@@ -47,7 +47,7 @@ def run_command(main: Callable[[], None]) -> None:
 
 
 def _in_words(error: Exception) -> str:
-    """The message of an error, with what the system leaves out where it names no file."""
+    """The message of an error, with more detail if the system names no file."""
     if not isinstance(error, OSError) or error.errno is None or error.filename is not None:
         return str(error)
     if sys.platform == "linux" and not os.access(SHARED_MEMORY, os.W_OK | os.X_OK):
@@ -60,7 +60,7 @@ def _in_words(error: Exception) -> str:
 
 
 def at_least_one(text: str) -> int:
-    """A whole number above 0 from an argument; for numbers of jobs, say.
+    """Parse a whole number above 0, such as a number of jobs.
 
     Examples:
         >>> at_least_one("08")
@@ -70,12 +70,12 @@ def at_least_one(text: str) -> int:
 
 
 def not_negative(text: str) -> int:
-    """A whole number from 0 on from an argument; for channels, say."""
+    """Parse a whole number that is not negative, such as a channel."""
     return _whole(text, 0)
 
 
 def hertz(text: str) -> int:
-    """A sampling rate in Hz from an argument, as ESPnet takes it.
+    """Parse a sampling rate in Hz, written as ESPnet takes it.
 
     Examples:
         >>> hertz("16k"), hertz("44100")
@@ -89,7 +89,7 @@ def hertz(text: str) -> int:
 
 
 def name_and_path(text: str) -> tuple[str, Path]:
-    """An argument ``name=path``."""
+    """Parse an argument ``name=path``."""
     name, equals, path = text.partition("=")
     if not (equals and path and re.fullmatch(r"[\w.-]+", name)):
         raise argparse.ArgumentTypeError(f"{text!r} is not name=path")
@@ -107,11 +107,11 @@ def _whole(text: str, least: int) -> int:
 
 
 def systems_parser(name: str, description: str) -> argparse.ArgumentParser:
-    """The command line that the stages which score systems share.
+    """The command line that all stages which score systems share.
 
     Args:
-        name: Of the stage's module.
-        description: What it does.
+        name: Name of the stage's module.
+        description: What the stage does.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m espnet2_tfckd.stages.{name}", description=description
@@ -174,11 +174,11 @@ _REQUIRED = object()
 def read_json(
     path: str | Path, default: object = _REQUIRED, remedy: str = "delete it and run again"
 ):
-    """Read a JSON file, or return the default, if there is one, where the file is not there.
+    """Read a JSON file; if it is not there, return the default, if one is given.
 
     Args:
         path: The file.
-        default: What to return where it is not there.
+        default: What to return if the file is not there.
         remedy: What to do about a damaged file, for the message.
 
     Raises:

@@ -15,7 +15,7 @@ INSTALL_CI_SDR = "pip install 'pip<26' and then pip install ci_sdr"
 
 
 def untried_espnet() -> str | None:
-    """A sentence about an installed ESPnet that was not tried, with the remedy; None if it was."""
+    """A warning that the installed ESPnet was not tried, with the remedy; None if it was."""
     from importlib.metadata import PackageNotFoundError, version  # slow, and seldom needed
 
     try:
@@ -45,7 +45,7 @@ class _StandInForCiSdr(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds ``ci_sdr`` where it is not installed.
 
     ESPnet's enhancement task imports it at its top, whether the criterion is used or not. The
-    stand-in lets all else work, and says what to install where the criterion is computed.
+    stand-in lets everything else work. If the criterion is computed, it says what to install.
     """
 
     def find_spec(self, fullname, path=None, target=None):
@@ -64,7 +64,7 @@ class _StandInForCiSdr(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 
 def install() -> None:
-    """Have imports of ESPnet checked, and of ``ci_sdr`` never fail."""
+    """Check imports of ESPnet, and make the import of ``ci_sdr`` always succeed."""
     if "espnet2" not in sys.modules:
         sys.meta_path.insert(0, _WarnOfESPnet())
     sys.meta_path.append(_StandInForCiSdr())

@@ -1,4 +1,4 @@
-"""Child processes: how many, on how many threads, and that none outlives the command."""
+"""Child processes: how many cores they have, and how they end with the command."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ _PR_SET_PDEATHSIG = 1  # of Linux' prctl
 
 
 def cpu_cores() -> int:
-    """Cores that this process may use; all cores where the system does not say (macOS)."""
+    """Cores that this process may use; all cores if the system does not say (macOS)."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def end_worker_with_parent() -> None:
-    """Let a worker of a pool end when the command is killed, rather than wait for work forever."""
+    """Make a worker of a pool end when the command is killed, not wait for work forever."""
 
     def watch() -> None:
         multiprocessing.parent_process().join()
@@ -31,5 +31,5 @@ def end_worker_with_parent() -> None:
 
 
 def end_child_with_parent() -> None:
-    """Let a child that is about to be executed be killed when this process ends (Linux)."""
+    """Ask the system to kill this child process when its parent ends (Linux)."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -130,6 +130,6 @@ if [ "$TFCKD_PYTHON_OK" != true ]; then
     [ "$TFCKD_PYTHON_OK" = true ] ||
         fail "what was installed does not work: rm -r $PWD/.venv, then run this again"
 elif [ -n "$torch" ]; then
-    echo "--torch changes nothing, as everything is installed; rm -r $PWD/.venv to install anew"
+    echo "--torch changes nothing, because everything is installed; to install again, rm -r $PWD/.venv"
 fi
 echo "Python environment: $(command -v python)"

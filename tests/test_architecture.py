@@ -1,6 +1,6 @@
 """Which part of the package may import which: data flows one way, and networks know no stages.
 
-The rooms and their arrows are told in CONTRIBUTING.md.
+CONTRIBUTING.md describes the rooms and their arrows.
 """
 
 import ast

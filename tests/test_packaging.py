@@ -16,8 +16,8 @@ from tests.recipes import ROOT
 pytest.importorskip("setuptools")
 
 FOLDERS = ("conf", "egs2", "espnet2_tfckd", "local", "tests")
-FILES = "CHANGELOG.md CITATION.cff LICENSE MANIFEST.in Makefile README.md pyproject.toml".split()
-FILES += ["run.sh", "setup.py"]
+FILES = "CHANGELOG.md CITATION.cff CONTRIBUTING.md LICENSE MANIFEST.in Makefile README.md".split()
+FILES += ["pyproject.toml", "run.sh", "setup.py"]
 # what running tests and recipes leaves behind
 LEFT_BEHIND = ("data", "downloads", "dump", "exp")
 SDIST = "from setuptools import build_meta; build_meta.build_sdist('dist')"

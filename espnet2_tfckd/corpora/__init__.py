@@ -1,1 +1,1 @@
-"""One module a corpus: ``prepare_<corpus>`` turns what was downloaded into data directories."""
+"""A module for each corpus: ``prepare_<corpus>`` makes data directories of the download."""

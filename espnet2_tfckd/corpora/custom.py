@@ -35,21 +35,21 @@ SOURCES = (
 
 @dataclass(frozen=True)
 class OwnData:
-    """What to use and how; exactly one pair of sources is given.
+    """A user's data and how to divide it; exactly one pair of sources must be given.
 
     Attributes:
         mixture_dir: Folder of mixtures, searched in depth, any number of channels.
         reference_dir: Folder of references, at the same paths up to the suffix.
-        mixture_scp: List of mixtures instead, ``id file`` a line; files are relative to the list.
+        mixture_scp: Instead, a list of mixtures, ``id file`` on each line, relative to the list.
         reference_scp: The same of references.
-        speech_dir: Clean speech instead, searched in depth, to be mixed at 16 kHz.
+        speech_dir: Instead, a folder of clean speech to mix at 16 kHz, searched in depth.
         noise_dir: Noise to go with it.
         rir_dir: Room impulse responses to convolve both with; their channels become the mixture's.
-        snr_range: Lowest and highest signal-to-noise ratio in dB, of mixtures that are made.
+        snr_range: Lowest and highest signal-to-noise ratio in dB of the mixtures that are made.
         speaker_pattern: See :func:`espnet2_tfckd.corpora.splits.speaker_of`.
         valid_list: See :func:`espnet2_tfckd.corpora.splits.assign_sets`.
         test_list: The same for the test set.
-        seed: Of all choices.
+        seed: Seed of all choices.
         on_bad_file: ``error``, or ``skip`` to leave out what cannot be used.
     """
 
@@ -82,7 +82,7 @@ class OwnData:
 
     @property
     def splitting(self) -> Splitting:
-        """The options that divide the recordings."""
+        """The options by which recordings are divided."""
         return Splitting(**{f.name: getattr(self, f.name) for f in fields(Splitting)})
 
 
@@ -90,8 +90,8 @@ def prepare_custom(own: OwnData, data_dir: str | Path, nj: int = 1) -> None:
     """Make the data directories ``train``, ``valid`` and ``test`` below ``data_dir``.
 
     Every file is read and checked; what cannot be used is listed in ``<data_dir>/bad_files.txt``.
-    Pairs stay where they are, mixtures that are made go to ``<data_dir>/audio``. Does nothing if it
-    was done with the same options and files before.
+    Pairs stay where they are; new mixtures go to ``<data_dir>/audio``. If the same options and
+    files were used before, nothing is done.
 
     Args:
         own: The data.
@@ -149,7 +149,7 @@ def _refuse_outputs_on_inputs(own: OwnData, data_dir: Path) -> None:
 
 
 def _without_unnamed(recordings: dict, pattern: str) -> list[Problem]:
-    """Take out the recordings whose names make no utterance id, and say why."""
+    """Take out the recordings whose names cannot become utterance ids, and say why."""
     faults = {name: fault for name in recordings if (fault := name_fault(name, pattern))}
     for name in faults:
         del recordings[name]

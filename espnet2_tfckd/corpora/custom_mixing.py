@@ -31,7 +31,7 @@ PEAK = 0.97
 
 @dataclass(frozen=True)
 class Material:
-    """Usable files by their paths below the folders, without suffix."""
+    """Usable files, each by its path in its folder without suffix."""
 
     speech: dict[str, Path]
     noise: dict[str, Path]
@@ -44,7 +44,7 @@ class Material:
 
 
 class LazyRecordings(Mapping):
-    """Recordings by name, decoded when asked for: own noise may not fit into memory."""
+    """Recordings by name, decoded when they are needed, because they may not fit into memory."""
 
     def __init__(self, files: dict[str, Path]):
         self.files = files
@@ -87,14 +87,14 @@ def mix_sets(
     splitting: Splitting,
     audio_dir: Path,
 ) -> dict[str, DataDir]:
-    """Mix every clip of speech once; a set has its own speakers and, if there are three, noises.
+    """Mix every clip of speech once; each set has its own speakers and, if it can, its own noises.
 
-    Recordings are cut at pauses and joined to clips of 2 to 6.5 s. The same material, splitting and
-    range give the same files.
+    Recordings are cut at pauses and joined to clips of 2 to 6.5 s. The same recordings, division
+    and range give the same files. With fewer than three noise recordings, all sets share them.
 
     Raises:
-        ValueError: If the speech cannot be divided as asked for, a set has none of 2 s, a noise is
-            silent, or ``audio_dir`` holds or lies among other files.
+        ValueError: If the speech cannot be divided as asked for, a set has no speech of 2 s, a
+            noise is silent, or ``audio_dir`` contains or lies among other files.
     """
     make_own_folder(audio_dir, [path.parent for path in material.files])
     by_set: dict[str, dict[str, list[Path]]] = {name: {} for name in SETS}
@@ -198,7 +198,7 @@ def mix_channels(
 
     Args:
         speech: Speech as the microphones hear it, (T, M).
-        target: The part of it that enhancement is to keep, (T, M).
+        target: The part of the speech that enhancement should keep, (T, M).
         noise: Noise, (T, M).
         snr: Signal-to-noise ratio in dB.
         level: Active level of the speech in dB relative to full scale.
@@ -223,8 +223,8 @@ def material_of(speech_dir: Path, noise_dir: Path, rir_dir: Path | None) -> Mate
     """All files below the folders.
 
     Raises:
-        FileNotFoundError: A folder is missing.
-        ValueError: One holds no audio, or two files of the same name.
+        FileNotFoundError: If a folder is missing.
+        ValueError: If a folder holds no audio, or two files of the same name.
     """
     problems: list[Problem] = []
     found = [by_name(folder, problems) for folder in (speech_dir, noise_dir)]

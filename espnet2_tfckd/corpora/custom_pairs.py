@@ -16,10 +16,10 @@ Pairs = dict[str, tuple[str, str]]  # scp entries of mixture and reference by na
 
 
 def pairs_of_folders(mixture_dir: Path, reference_dir: Path) -> tuple[Pairs, list[Problem]]:
-    """Match files by their paths below the two folders, up to the suffix.
+    """Match files by their paths in the two folders, without suffix.
 
     Raises:
-        FileNotFoundError: A folder is missing.
+        FileNotFoundError: If a folder is missing.
     """
     problems: list[Problem] = []
     mixtures, references = (by_name(d, problems) for d in (mixture_dir, reference_dir))
@@ -34,7 +34,7 @@ def by_name(folder: Path, problems: list[Problem]) -> dict[str, Path]:
     """Audio files below a folder by their path in it without suffix.
 
     Raises:
-        FileNotFoundError: The folder is missing.
+        FileNotFoundError: If the folder is missing.
     """
     if not folder.is_dir():
         raise FileNotFoundError(f"the folder {folder} does not exist (seen from {Path.cwd()})")
@@ -51,8 +51,8 @@ def pairs_of_lists(mixture_scp: Path, reference_scp: Path) -> tuple[Pairs, list[
     """Match the lines of two lists by their id.
 
     Raises:
-        FileNotFoundError: A list is missing.
-        ValueError: A list is malformed.
+        FileNotFoundError: If a list is missing.
+        ValueError: If a list is malformed.
     """
     for scp in (mixture_scp, reference_scp):
         if not scp.is_file():
@@ -91,7 +91,7 @@ def _matched(
 
 
 def usable_pairs(pairs: Pairs, nj: int) -> tuple[Pairs, list[Problem]]:
-    """Read all audio; leave out pairs that are broken, clipped or of another number of channels."""
+    """Read all audio; leave out pairs that are broken or clipped, or whose channels differ."""
     results = in_threads(lambda pair: inspect_pair(*pair), pairs.values(), nj, "checking pairs")
     channels = Counter(mixture.channels for mixture, faults in results if not faults)
     usual = channels.most_common(1)[0][0] if channels else 0
@@ -117,7 +117,7 @@ def sets_of_pairs(pairs: Pairs, splitting: Splitting) -> dict[str, DataDir]:
     """Divide pairs into the three data directories.
 
     Raises:
-        ValueError: They cannot be divided as asked for.
+        ValueError: If the recordings cannot be divided as asked for.
     """
     sets = {name: DataDir({}, {}, {}) for name in SETS}
     for name, (utterance, speaker, set_name) in splitting.divide(pairs).items():

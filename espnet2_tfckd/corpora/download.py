@@ -32,8 +32,8 @@ class RemoteZip(NamedTuple):
 
     Attributes:
         name: Its name on disk, which need not be in its addresses.
-        bytes: Its size, for the check of free space; may be rounded.
-        md5: Its checksum, which decides whether what was fetched is right.
+        bytes: Its size, possibly rounded, to check the free space.
+        md5: Its checksum, which decides whether the file is right.
         urls: Addresses to try, the best first.
     """
 
@@ -46,11 +46,11 @@ class RemoteZip(NamedTuple):
 def fetch_zips(
     zips: Sequence[RemoteZip], folder: str | Path, source_url: str | None = None
 ) -> None:
-    """Have every zip in ``folder``; those that are there are left alone.
+    """Make sure that every zip is in ``folder``; those that are there are left alone.
 
     A file is fetched as ``<name>.part`` and gets its name once its checksum is right. Where one
-    address, or an earlier run, broke off, the next goes on. An address that answers with another
-    file, or with a page instead, is left for the next one, and adds nothing to what is there.
+    address, or an earlier run, broke off, the next one goes on. If an address answers with another
+    file or with a web page, the next address is tried, and nothing is added to the file.
 
     Args:
         zips: What to fetch.
@@ -59,9 +59,9 @@ def fetch_zips(
             their own addresses.
 
     Raises:
-        OSError: There is too little space on the disk for all of them.
-        RuntimeError: No address gave the right file; says what each of them gave. Or another
-            process is working on ``folder``.
+        OSError: If there is too little space on the disk for all of them.
+        RuntimeError: If no address gave the right file (the message says what each gave), or
+            another process is working on ``folder``.
     """
     folder = Path(folder)
     if all((folder / wanted.name).exists() for wanted in zips):
@@ -76,10 +76,10 @@ def fetch_zips(
 
 
 def require_space(folder: Path, needed: int) -> None:
-    """Refuse to begin what the disk cannot hold.
+    """Refuse to start if the disk has too little space.
 
     Raises:
-        OSError: Less than ``needed`` bytes are free where ``folder`` lies.
+        OSError: If less than ``needed`` bytes are free where ``folder`` lies.
     """
     free = shutil.disk_usage(folder).free
     if needed > free:
@@ -90,14 +90,14 @@ def require_space(folder: Path, needed: int) -> None:
 
 
 def unpack_flat(archive: Path, folder: Path, suffix: str) -> None:
-    """Unpack a zip's files of one kind into one folder, whatever folders they have inside it.
+    """Unpack all files of one kind from a zip into one folder, whatever their folders in the zip.
 
-    ``folder`` appears once it is complete; what an interrupted run left is done again.
+    ``folder`` appears once it is complete. If a run was interrupted, its work is done again.
 
     Raises:
-        RuntimeError: Another process is working where ``folder`` lies.
-        OSError: There is too little space on the disk, or ``folder`` cannot be written.
-        ValueError: The zip is damaged.
+        RuntimeError: If another process is working where ``folder`` lies.
+        OSError: If there is too little space on the disk, or ``folder`` cannot be written.
+        ValueError: If the zip is damaged.
     """
     partial = folder.with_name(f".{folder.name}.partial")
     with only_one(folder.parent):
@@ -142,7 +142,7 @@ def _fetch(wanted: RemoteZip, path: Path) -> None:
             answers.append(f"{url}: {error}")
             print(answers[-1], file=sys.stderr)
     if not is_right:
-        begun = f" (it goes on from {part}; delete that to begin anew)" if _size(part) else ""
+        begun = f" (it goes on from {part}; delete that to start again)" if _size(part) else ""
         raise RuntimeError(
             "\n  ".join([f"{wanted.name} cannot be fetched. What its addresses gave:", *answers])
             + f"\nRun the same command again{begun}, give another --source_url, or put "
@@ -152,11 +152,11 @@ def _fetch(wanted: RemoteZip, path: Path) -> None:
 
 
 def _fetch_from(url: str, part: Path, md5: str) -> None:
-    """Complete a file from one address; if it becomes a wrong one, what was added is taken away.
+    """Complete a file from one address; if the result is wrong, remove what was added.
 
     Raises:
-        OSError, HTTPException: The address cannot be read to its end, in several attempts.
-        ValueError: It gives another file.
+        OSError, HTTPException: If the address cannot be read to its end in several attempts.
+        ValueError: If the address gives another file.
     """
     begun = _size(part)
     for attempt in range(1, ATTEMPTS + 1):
@@ -178,11 +178,11 @@ def _fetch_from(url: str, part: Path, md5: str) -> None:
 
 
 def _continue_download(url: str, part: Path) -> None:
-    """Append what is missing of a file; a server that cannot send a part of it sends it all.
+    """Append the missing part of a file; a server that cannot send a part sends the whole file.
 
     Raises:
-        OSError, HTTPException: The connection failed or broke off.
-        ValueError: It is not a zip, or not the one that was begun.
+        OSError, HTTPException: If the connection fails or breaks off.
+        ValueError: If the address does not give a zip, or not the one that was begun.
     """
     begun = _size(part)
     start = max(0, begun - OVERLAP)
@@ -195,7 +195,7 @@ def _continue_download(url: str, part: Path) -> None:
         block = response.read(len(ZIP_MAGIC))
         if not start and block != ZIP_MAGIC[: len(block)]:
             kind = response.headers.get_content_type()
-            raise ValueError(f"status {response.status} with {kind}, which is no zip")
+            raise ValueError(f"status {response.status} with {kind}, which is not a zip")
         part.touch()
         with (
             open(part, "r+b") as file,

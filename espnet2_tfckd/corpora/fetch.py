@@ -36,24 +36,25 @@ OWN_FOLDERS = (
 def fetch_packages(
     packages: Sequence[Package], folder: str | Path, source_dir: str | Path | None = None
 ) -> dict[str, Path]:
-    """Have every package as a file and its checksum on record.
+    """Fetch every package as a file, and record its checksum.
 
-    Packages already in ``folder`` are not fetched again; a damaged one is. Checksums are written
-    to ``folder/packages.json`` and compared on later runs.
+    A package that is already in ``folder`` is not fetched again unless it is damaged. Checksums are
+    written to ``folder/packages.json`` and compared on later runs.
 
     Args:
         packages: What to fetch.
         folder: Where downloads go.
-        source_dir: Folder (searched in depth, so that a mirror will do) that holds the files
-            already; nothing is downloaded then.
+        source_dir: Folder that already holds the files; then nothing is downloaded. It is searched
+            in depth, so it may be a mirror.
 
     Returns:
         Path of each package's file by its name.
 
     Raises:
-        FileNotFoundError: apt-get is missing, or ``source_dir`` lacks packages (all are named).
-        ValueError: A file in ``source_dir`` is not the one whose checksum is on record.
-        RuntimeError: A download failed repeatedly.
+        FileNotFoundError: If apt-get is missing, or ``source_dir`` lacks packages (the message
+            names all).
+        ValueError: If a file in ``source_dir`` is not the one whose checksum is on record.
+        RuntimeError: If a download fails repeatedly.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +82,7 @@ def _read_record(record: Path) -> dict[str, dict]:
         return {str(name): {key: entry[key] for key in _KEYS} for name, entry in known.items()}
     except (ValueError, AttributeError, TypeError, KeyError) as error:
         raise ValueError(
-            f"{record} is damaged ({error}): delete it, and the packages are recorded anew"
+            f"{record} is damaged ({error}): delete it, and the packages are recorded again"
         ) from error
 
 
@@ -91,13 +92,13 @@ def _write_record(record: Path, manifest: dict[str, dict]) -> None:
 
 
 def unpack(package: str, file: Path, patterns: Sequence[str], folder: str | Path) -> Path:
-    """Unpack the files that match one of ``patterns`` to ``folder/<package>``; skip if it was done.
+    """Unpack files that match one of ``patterns`` to ``folder/<package>``, unless that was done.
 
     Returns:
         The folder with the package's files at the paths they have inside the package.
 
     Raises:
-        ValueError: If the file is no readable package, nothing in it matches, or other files lie
+        ValueError: If the file is not a readable package, nothing in it matches, or other files lie
             where it is to be unpacked.
     """
     target = Path(folder) / package
@@ -121,7 +122,9 @@ def unpack(package: str, file: Path, patterns: Sequence[str], folder: str | Path
                 shutil.copyfileobj(stream, output)
             count += 1
     except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"{file}: no readable package ({error}); delete it and rerun") from error
+        raise ValueError(
+            f"{file}: not a readable package ({error}); delete it and rerun"
+        ) from error
     if not count:
         raise ValueError(
             f"{file}: no file in it matches {', '.join(patterns)}. Its contents may have moved to "
@@ -155,7 +158,7 @@ def _members(file: Path) -> Iterator[tuple[str, IO[bytes]]]:
 
 
 def _find(package: Package, folder: Path) -> Path | None:
-    """The package's file in a folder, the last in name order where there are several."""
+    """The package's file in a folder; if there are several, the last by name."""
     for name in package.names:
         pattern = f"{name}-{package.version}-*.whl" if package.version else f"{name}_*.deb"
         if file := max(folder.rglob(pattern), default=None, key=lambda path: path.name):
@@ -165,7 +168,7 @@ def _find(package: Package, folder: Path) -> Path | None:
 
 def _find_all(packages: Sequence[Package], source_dir: Path) -> dict[str, Path]:
     if not source_dir.is_dir():
-        raise FileNotFoundError(f"--source_dir {source_dir} is no folder")
+        raise FileNotFoundError(f"--source_dir {source_dir} is not a folder")
     found = {package.name: _find(package, source_dir) for package in packages}
     missing = [" or ".join(p.names) for p in packages if found[p.name] is None]
     if missing:
@@ -187,7 +190,7 @@ def _refuse_changed(file: Path, entry: dict | None, record: Path) -> None:
 def _download_missing(
     packages: Sequence[Package], folder: Path, known: dict[str, dict], record: Path
 ) -> dict[str, Path]:
-    """Fetch what is not there (or damaged) with one progress bar over the packages."""
+    """Fetch what is missing or damaged, with one progress bar for all packages."""
     for package in packages:
         file, entry = _find(package, folder), known.get(package.name)
         if file and entry and entry["file"] == file.name and entry["sha256"] != sha256(file):
@@ -208,7 +211,7 @@ def _download_missing(
 
 
 def _private_apt(folder: Path) -> list[str]:
-    """apt-get with lists and caches of its own under ``folder``, package lists up to date."""
+    """An apt-get command with its own lists and caches in ``folder``; updates the package lists."""
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise FileNotFoundError(
             "apt-get and dpkg-deb (Debian, Ubuntu) are needed to fetch the recordings. "
@@ -239,7 +242,7 @@ def _private_apt(folder: Path) -> list[str]:
 
 
 def _download(package: Package, folder: Path, apt: list[str]) -> None:
-    """Fetch one package: into a folder of its own, so that a broken-off file is never mistaken."""
+    """Fetch one package, in a folder of its own, so that an incomplete file is never used."""
     partial = folder / ".partial" / package.name
     partial.mkdir(parents=True, exist_ok=True)
     if package.version is None:
@@ -255,7 +258,7 @@ def _download(package: Package, folder: Path, apt: list[str]) -> None:
 
 
 def _offered(package: Package, apt: list[str]) -> str:
-    """The first of the package's names that apt knows, else the last, which apt then names."""
+    """The first of the package's names that apt knows; else the last, which apt then reports."""
     *preferred, last = package.names
     settings = apt[apt.index("-c") : apt.index("download")]
     for name in preferred:
@@ -269,7 +272,7 @@ def _attempt(command: list[str], problem: str, cwd: Path | None) -> None:
     """Run a command, again after a pause if it fails.
 
     Raises:
-        RuntimeError: It failed each time; the message ends with the command's own last lines.
+        RuntimeError: If the command fails every time; the message ends with its last lines.
     """
     for attempt in range(1, ATTEMPTS + 1):
         result = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)

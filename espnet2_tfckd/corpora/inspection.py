@@ -1,4 +1,4 @@
-"""Checking every recording of a corpus, and one list of all that is wrong with it."""
+"""Checking every recording of a corpus, and listing all that is wrong."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ class Problem(NamedTuple):
 
 @dataclass
 class Recording:
-    """What a file holds, as far as it could be read.
+    """The contents of a file, as far as it could be read.
 
     Attributes:
         rate: Sampling rate in Hz.
         frames: Samples per channel.
         channels: Number of channels.
-        faults: What makes it useless.
-        clipped: Share of its samples at full scale, of the loudest channel.
+        faults: Why it is useless.
+        clipped: Share of samples at full scale in its loudest channel.
     """
 
     rate: int = 0
@@ -54,7 +54,7 @@ class Recording:
 
     @property
     def seconds(self) -> float:
-        """Duration."""
+        """Duration in seconds."""
         return self.frames / self.rate if self.rate else 0.0
 
 
@@ -78,7 +78,7 @@ def _inspect(path: str | Path) -> tuple[Recording, np.ndarray]:
 
 
 def clipped_share(signal: np.ndarray, path: str | Path) -> float:
-    """Share of the samples of a file at full scale; at the peak where floats go beyond that."""
+    """Share of a file's samples at full scale, or at the peak if floats exceed full scale."""
     level = np.abs(signal)
     peak = float(level.max(initial=0))
     is_float = peak > 1 and holds_floats(path)  # other files clip, and decoding or resampling rings
@@ -89,7 +89,7 @@ def inspect_pair(mixture: str | Path, reference: str | Path) -> tuple[Recording,
     """Inspect mixture and reference, and compare them.
 
     Returns:
-        The mixture, and what makes the pair useless: faults of a file, unequal rates or lengths, or
+        The mixture, and why the pair is useless: faults of a file, unequal rates or lengths, or
         equal signals.
     """
     (noisy, mixed), (clean, target) = _inspect(mixture), _inspect(reference)
@@ -135,14 +135,14 @@ def report_problems(
     """Write all problems into one file; raise an error that shows the first, or go on.
 
     Args:
-        problems: What was found.
+        problems: The problems that were found.
         report: The list of all of them; removed if there are none.
-        go_on: Only count them; the caller leaves out what cannot be used.
+        go_on: Only count the problems; the caller leaves out what cannot be used.
         remedy: What to do about them, for the message.
-        noted: What goes into the list but is no reason to stop.
+        noted: Further lines for the list that are not a reason to stop.
 
     Raises:
-        ValueError: There are problems and ``go_on`` is false.
+        ValueError: If there are problems and ``go_on`` is false.
     """
     lines, notes = (sorted(str(problem) for problem in some) for some in (problems, noted))
     report.unlink(missing_ok=True)

@@ -45,7 +45,7 @@ LEAST_SHARED = 0.5  # of the longest file's length: below, more than an echo is 
 
 
 class Inspected(NamedTuple):
-    """What was found in the audio of an utterance."""
+    """Contents of the audio files of an utterance."""
 
     utterance: Utterance
     recordings: dict[Path, Recording]
@@ -54,7 +54,7 @@ class Inspected(NamedTuple):
 
     @property
     def shared_length(self) -> int:
-        """Samples that all its files have."""
+        """The number of samples that all its files have."""
         return min(recording.frames for recording in self.recordings.values())
 
 
@@ -71,16 +71,15 @@ def prepare_l3das23(
 ) -> None:
     """Make the data directories ``train``, ``valid`` and ``test`` below ``data_dir``.
 
-    Utterances have the names of their LibriSpeech originals, so that speakers are known: about one
-    training speaker in twenty, told by a hash of its number, is held out for validation
-    (``valid/spk2utt`` lists them). The test set is the challenge's development set, its blind test
-    set being without references.
+    Utterances keep the names of their LibriSpeech originals, so that speakers are known. About one
+    training speaker in twenty, chosen by a hash of its number, is held out for validation
+    (``valid/spk2utt`` lists them). The test set is the challenge's development set, because its
+    blind test set has no references.
 
-    Every file is read and checked. Mixture and reference begin together; where their lengths differ
-    the longer is cut at its end. Audio that is right stays where it is; what has to be cut, or
-    joined of two microphones, is written to ``<data_dir>/audio``. All that deviates is listed
-    in ``<data_dir>/deviations.txt``. Does nothing if it was done with the same options and files
-    before.
+    Every file is read and checked. Mixture and reference begin together; if their lengths differ,
+    the longer is cut at its end. Audio that is right stays where it is. Audio that is cut, or
+    joined from two microphones, is written to ``<data_dir>/audio``. ``<data_dir>/deviations.txt``
+    lists all deviations. If the same options and files were used before, nothing is done.
 
     Args:
         corpus_dir: Holds the corpus' folders at any depth, as Kaggle or the challenge's own script
@@ -97,8 +96,8 @@ def prepare_l3das23(
 
     Raises:
         FileNotFoundError: If a folder is missing.
-        RuntimeError: If the kaggle client is missing or failed, or another process is working on
-            the same folders.
+        RuntimeError: If the kaggle client is missing or fails, or another process is working on the
+            same folders.
         ValueError: If files deviate from what is distributed, a set is left empty, or audio would
             be written where the corpus lies.
     """
@@ -132,7 +131,7 @@ def prepare_l3das23(
 
 
 def is_held_out(speaker: str) -> bool:
-    """Whether a training speaker is for validation; the same whatever other speakers there are.
+    """Whether a training speaker is held out for validation, whatever other speakers there are.
 
     Examples:
         >>> [speaker for speaker in range(160) if is_held_out(str(speaker))]
@@ -142,7 +141,7 @@ def is_held_out(speaker: str) -> bool:
 
 
 def _inspect(utterance: Utterance) -> Inspected:
-    """Read the audio of an utterance and compare it with what is distributed."""
+    """Read the audio of an utterance and compare it with the corpus as distributed."""
     paths = (*utterance.mixture, utterance.reference)
     if missing := [path for path in paths if not path.is_file()]:
         text = f"is missing, while other audio of {utterance.name} is there: restore it"
@@ -184,7 +183,7 @@ def _compare_lengths(result: Inspected) -> None:
 def _write_set(
     data_dir: Path, name: str, members: Sequence[Inspected], length: int | None, nj: int
 ) -> None:
-    """Write the data directory of what has no problems, at some length or at what is shared."""
+    """Write a data directory of utterances without problems, cut to a fixed or a shared length."""
     members = [one for one in members if not one.problems]
     if not members:
         raise ValueError(
@@ -211,7 +210,7 @@ def _write_set(
 
 
 def _align(one: Inspected, length: int | None, folder: Path) -> tuple[str, str]:
-    """Paths of mixture and reference at one length; what has another is written to ``folder``."""
+    """Paths of mixture and reference at one length; files of another length are written anew."""
     utterance, length = one.utterance, length or one.shared_length
     sources = {"mixture": utterance.mixture, "reference": (utterance.reference,)}
     paths = {}

@@ -20,9 +20,9 @@ MICROPHONES = ("A", "B")
 
 
 class Utterance(NamedTuple):
-    """Where the files of an utterance are, or should be; of the mixture one for each microphone.
+    """Where the files of an utterance are or should be; the mixture has one for each microphone.
 
-    There may be no transcript.
+    The transcript is optional.
     """
 
     name: str
@@ -32,16 +32,16 @@ class Utterance(NamedTuple):
 
     @property
     def speaker(self) -> str:
-        """LibriSpeech's number of the speaker, which the names of its utterances begin with."""
+        """LibriSpeech's number of the speaker, with which the names of utterances begin."""
         return self.name.partition("-")[0]
 
 
 def find_folders(corpus_dir: Path) -> dict[str, list[Path]]:
     """The folders that hold ``data`` and ``labels``, by the part of the corpus they belong to.
 
-    The part is told by the innermost folder whose name tells one: ``L3DAS23_Task1_train_100``,
-    ``L3DAS23_Task1_train_360_part1`` or ``train360``, say. What belongs to task 2 is passed over,
-    and so are hidden folders and ``__MACOSX``.
+    The innermost folder whose name includes a part decides, such as ``L3DAS23_Task1_train_100``,
+    ``L3DAS23_Task1_train_360_part1`` or ``train360``. Folders of task 2, hidden folders and
+    ``__MACOSX`` are skipped.
     """
     found: dict[str, list[Path]] = {"train100": [], "train360": [], "dev": []}
     for path, inner, _ in os.walk(corpus_dir, followlinks=True):
@@ -57,11 +57,11 @@ def find_folders(corpus_dir: Path) -> dict[str, list[Path]]:
 
 
 def needed_folders(corpus_dir: Path, parts: Sequence[str], download: bool) -> dict[str, list[Path]]:
-    """The folders of some parts; fetches the corpus if one is missing and ``download`` is true.
+    """The folders of some parts; if one is missing and ``download`` is true, the corpus is fetched.
 
     Raises:
-        FileNotFoundError: A part has no folder.
-        RuntimeError: The kaggle client is missing or failed.
+        FileNotFoundError: If a part of the corpus has no folder.
+        RuntimeError: If the kaggle client is missing or fails.
     """
     found = find_folders(corpus_dir)
     if not all(found[part] for part in parts):
@@ -81,7 +81,7 @@ def needed_folders(corpus_dir: Path, parts: Sequence[str], download: bool) -> di
 
 
 def _around(corpus_dir: Path) -> dict[str, list[Path]]:
-    """Folders around a part of the corpus, where the folder given is one, or lies in one."""
+    """Folders around a part of the corpus, if the given folder is one or lies in one."""
     outer = corpus_dir.resolve()
     if outer.name in ("data", "labels"):
         outer = outer.parent
@@ -93,7 +93,7 @@ def _around(corpus_dir: Path) -> dict[str, list[Path]]:
 
 
 def _part_of(name: str) -> str | None:
-    """The part of the corpus that a folder's name tells."""
+    """The part of the corpus that a folder's name includes."""
     match = re.search(r"(train)_?(100|360)|(dev)$", name.lower())
     return "".join(filter(None, match.groups())) if match else None
 
@@ -102,7 +102,7 @@ def fetch(corpus_dir: Path) -> None:
     """Fetch and unpack the corpus with the kaggle client.
 
     Raises:
-        RuntimeError: The client is not installed or failed, or another process is fetching it.
+        RuntimeError: If the client is missing or fails, or another process is fetching the corpus.
     """
     advice = (
         "It needs the API token of a Kaggle account in ~/.kaggle/kaggle.json, see "
@@ -120,10 +120,10 @@ def fetch(corpus_dir: Path) -> None:
 
 
 def scan(folders: Sequence[Path], num_mics: int) -> tuple[list[Utterance], list[Problem]]:
-    """All utterances of which some audio is there; whether the rest is has still to be seen.
+    """All utterances that have some audio; the rest of their files may be missing.
 
     Returns:
-        The utterances, and those of a later folder that an earlier one has as well.
+        The utterances, and the problems of those that two folders hold.
     """
     utterances: dict[str, Utterance] = {}
     problems = []

@@ -1,7 +1,7 @@
 """The mini corpus: real speech in real noise from freely licensed packages, 16 kHz, one channel.
 
-The speakers, noises and packages are the tables of ``mini_sources``. With ``speech_dir`` and
-``noise_dir`` the same mixing is done on a user's own recordings.
+Speakers, noises and packages are listed in ``mini_sources``. With ``speech_dir`` and ``noise_dir``,
+a user's own recordings are mixed in the same way.
 """
 
 from __future__ import annotations
@@ -54,15 +54,16 @@ def prepare_mini(
 ) -> None:
     """Make the data directories ``train``, ``valid`` and ``test`` below ``data_dir``.
 
-    Does nothing if they were made with the same options before. The same options give the same
-    files to the byte whatever ``nj`` is, and fewer utterances of a speaker are the first of more.
+    If they were made with the same options before, nothing is done. The same options give the same
+    files to the byte, whatever ``nj`` is. With fewer utterances, those of each speaker are the
+    first ones of the larger set.
 
     Args:
-        corpus_dir: Where packages are fetched and unpacked to, with ``mini/CREDITS.md``.
-        data_dir: Where the data directories are written, and audio, to
-            ``audio/<split>/{mixture,reference}``.
-        train_utts: Number of utterances of the training set; likewise ``valid_utts``,
-            ``test_utts``. Every speaker gets at least one where the number allows.
+        corpus_dir: Where packages are fetched and unpacked, and ``mini/CREDITS.md`` is written.
+        data_dir: Where the data directories are written; audio goes to
+            ``audio/<split>/{mixture,reference}`` in it.
+        train_utts: Number of utterances of the training set; likewise ``valid_utts`` and
+            ``test_utts``. Every speaker gets at least one if the number allows.
         seed: Seed of all choices.
         nj: Number of threads.
         source_dir: Folder with the .deb and .whl files, instead of a download.
@@ -70,10 +71,10 @@ def prepare_mini(
         noise_dir: Own noise to go with it, as ``<split>/*.wav``.
 
     Raises:
-        FileNotFoundError: A tool, folder or package is missing; the message says what to do.
+        FileNotFoundError: If a tool, folder or package is missing; the message says what to do.
         ValueError: If an option makes no sense, a recording cannot be used, or audio would be
             written where recordings or other files lie.
-        RuntimeError: A download failed repeatedly, or another process is working on the same
+        RuntimeError: If a download fails repeatedly, or another process is working on the same
             folders.
     """
     corpus_dir, data_dir = Path(corpus_dir), Path(data_dir)
@@ -112,7 +113,7 @@ def _check_options(counts, seed, nj, source_dir, speech_dir, noise_dir) -> None:
 
 
 def _tables_digest() -> str:
-    """Changes with the tables of packages, which have fixed versions and checksums."""
+    """A digest of the tables of packages, whose versions and checksums are fixed."""
     rows = (tables.PACKAGES, tables.SPEAKERS, tables.RECORDINGS, tables.KIND_SHARES)
     return hashlib.sha256(repr(rows).encode()).hexdigest()[:32]
 
@@ -120,7 +121,7 @@ def _tables_digest() -> str:
 def _own_files(own: tuple[Path, Path] | None) -> list[Path]:
     for folder in own or ():
         if not folder.is_dir():
-            raise FileNotFoundError(f"{folder} is no folder")
+            raise FileNotFoundError(f"{folder} is not a folder")
     return [path for folder in own or () for path in audio_files(folder)]
 
 
@@ -152,7 +153,7 @@ def _build_split(
 def _choose(
     sources: SplitSources, split: str, count: int, seed: int, nj: int
 ) -> list[tuple[str, int, Clip]]:
-    """The clips to mix: speaker, running number of the speaker's, clip."""
+    """The clips to mix: speaker, number among the speaker's clips, clip."""
     wanted = share_out(count, sources.shares)
 
     def choose(speaker: str) -> list[Clip]:
@@ -172,7 +173,7 @@ def _choose(
 
 
 def share_out(count: int, shares: dict[str, float]) -> dict[str, int]:
-    """Share a number of utterances among speakers; each gets at least one where that is possible.
+    """Share a number of utterances among speakers; each gets at least one if that is possible.
 
     Examples:
         >>> share_out(10, {"ann": 0.75, "bob": 0.2, "cid": 0.05})

@@ -34,7 +34,7 @@ SPLITS = ("train", "valid", "test")
 
 @dataclass
 class SplitSources:
-    """What one split is mixed from; paths are relative to ``root`` in ``metadata.csv``."""
+    """What one split is mixed from; in ``metadata.csv``, paths are relative to ``root``."""
 
     root: Path
     speech: dict[str, list[Path]]
@@ -55,10 +55,10 @@ def unpack_packages(corpus_dir: Path, source_dir: str | Path | None) -> Path:
 
 
 def package_sources(unpacked: Path, split: str, seed: int) -> SplitSources:
-    """One split of the tables in ``mini_sources``.
+    """The speech and noise of one split, as listed in ``mini_sources``.
 
     Raises:
-        ValueError: A package no longer holds what the tables name.
+        ValueError: If a package no longer holds what the tables name.
     """
     speakers = [row for row in tables.SPEAKERS if row.split == split]
     speech = {
@@ -105,7 +105,7 @@ def _matching(unpacked: Path, package: str, pattern: str) -> list[Path]:
 
 
 def _transcripts(unpacked: Path, files: Iterable[Path]) -> dict[Path, str]:
-    """Transcripts, in lower case without punctuation, of the prompts that have a plain one."""
+    """Transcripts of prompts that have a plain one, in lower case without punctuation."""
     texts = {}
     with gzip.open(_matching(unpacked, *tables.TRANSCRIPTS)[0], "rt", errors="replace") as lines:
         for line in lines:
@@ -142,11 +142,11 @@ def _write_credits(folder: Path, files: dict[str, Path], unpacked: Path) -> None
 
 
 def own_sources(speech_dir: Path, noise_dir: Path, split: str) -> SplitSources:
-    """One split of a user's own folders: ``<split>/<speaker>/*`` for speech, ``<split>/*`` noise.
+    """One split of a user's own folders: speech in ``<split>/<speaker>/*``, noise in ``<split>/*``.
 
     Raises:
-        FileNotFoundError: There is no folder for the split.
-        ValueError: A folder holds nothing usable, or noise is silent.
+        FileNotFoundError: If there is no folder for the split.
+        ValueError: If a folder holds nothing usable, or noise is silent.
     """
     for folder in (speech_dir / split, noise_dir / split):
         if not folder.is_dir():

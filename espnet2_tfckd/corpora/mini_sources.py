@@ -1,4 +1,4 @@
-"""What the mini corpus is made of: packages, speakers and noises, one readable table each.
+"""The sources of the mini corpus: a table each of packages, speakers and noises.
 
 Speech is split by speaker and noise by original recording, so that validation and test are
 unseen. A pattern is matched (``fnmatch``) against a file's path inside its package; a pattern
@@ -13,8 +13,8 @@ from typing import NamedTuple
 class Package(NamedTuple):
     """A Debian package (``version`` is None: the newest that apt offers) or a pinned wheel.
 
-    ``renamed`` is the package's name in later releases of Debian and Ubuntu, in which one of the
-    former name may be left without its files.
+    ``renamed`` is the package's name in later releases of Debian and Ubuntu. There, a package of
+    the old name may be left that no longer has the files.
     """
 
     name: str
@@ -25,7 +25,7 @@ class Package(NamedTuple):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The names to look for, the one to prefer first."""
+        """The names to look for, the preferred one first."""
         return (self.renamed, self.name) if self.renamed else (self.name,)
 
 
@@ -156,7 +156,7 @@ KIND_SHARES = {
 TRANSCRIBED_SPEAKER = "en_Allison"
 TRANSCRIPTS = ("asterisk-core-sounds-en", "*core-sounds-en.txt.gz")
 
-#: Prompts that are no running speech (tones, digits, letters, jokes) or that hold other voices.
+#: Prompts that are not running speech (tones, digits, letters, jokes) or that hold other voices.
 NOT_SPEECH = (
     r"/(silence|digits|letters|phonetic)/|/(beep\w*|(a|de)scending-2tone|confbridge-(join|leave)"
     r"|tt-\w+|screen-callee-options|conf-hasjoin|is|demo-\w+|queue-\w+ring\w*)\.g722$"

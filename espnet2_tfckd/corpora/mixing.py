@@ -1,4 +1,4 @@
-"""Levels, cutting, looping and mixing of speech and noise: the arithmetic all corpora share.
+"""Levels, cutting, looping and mixing of speech and noise: arithmetic that all corpora share.
 
 Signals are mono arrays (T,); powers are mean squares; levels in decibels.
 """
@@ -27,7 +27,7 @@ def active_power(signal: np.ndarray, rate: int, dynamic_range: float = 35.0) -> 
     A simple stand-in for the active speech level of ITU-T P.56: pauses do not count.
 
     Raises:
-        ValueError: The signal is silent or shorter than one frame.
+        ValueError: If the signal is silent or shorter than one frame.
     """
     levels = frame_levels(signal, rate)
     if len(levels) == 0 or levels.max() <= -119.0:
@@ -48,7 +48,7 @@ def trim(signal: np.ndarray, rate: int, dynamic_range: float = 38.0) -> np.ndarr
 def loop_excerpt(
     recording: np.ndarray, length: int, rate: int, rng: np.random.Generator
 ) -> np.ndarray:
-    """Random excerpt of ``length`` samples; a short recording is looped without clicks.
+    """A random excerpt of ``length`` samples; a short recording is looped without clicks.
 
     Loops overlap by 50 ms (a quarter of the recording at most) with an equal-power crossfade.
     """

@@ -93,8 +93,8 @@ def speech_clips(
     """Clips of 2 to 6.5 s from one speaker's recordings, each with the files it came from.
 
     A recording that fits is a clip; a long one is cut at its quietest frames, and short ones are
-    joined with brief pauses. ``join=False`` takes only recordings that are a clip as they are, so
-    that transcripts stay valid.
+    joined with brief pauses. ``join=False`` takes only recordings that already are a clip, so that
+    transcripts stay valid.
     """
     parts: list[np.ndarray] = []
     names: list[Path] = []
@@ -140,7 +140,7 @@ class NoisePool:
         shares: Kind -> probability (any scale). Beside the kinds of ``recordings`` it may hold
             ``babble`` (5 to 8 talkers at once), ``speech_shaped`` (noise with the talkers'
             spectrum) and ``typing`` (strokes at random intervals).
-        talkers: Continuous talk of each background speaker.
+        talkers: Continuous speech of each background speaker.
         strokes: Single key strokes.
     """
 
@@ -159,10 +159,10 @@ class NoisePool:
     def draw(self, length: int, rng: np.random.Generator) -> tuple[np.ndarray, str, str]:
         """Noise of ``length`` samples with unit power (T,), its kind and its name.
 
-        What turns out silent is drawn again, by the same generator.
+        If an excerpt is silent, another is drawn by the same generator.
 
         Raises:
-            ValueError: If all that is drawn is silent; names it.
+            ValueError: If every excerpt is silent; the message names the recording.
         """
         special: dict[str, Callable] = {
             "babble": self._babble,
@@ -225,10 +225,10 @@ def _speech_shape(talkers: Sequence[np.ndarray]) -> np.ndarray:
 
 
 def continuous_talk(files: Sequence[Path], rng: np.random.Generator, seconds: float = 90):
-    """Recordings of background talkers strung together, at most a little over ``seconds``, (T,).
+    """Recordings of background talkers joined to little more than ``seconds``, (T,).
 
     Raises:
-        ValueError: If none can be used.
+        ValueError: If no recording can be used.
     """
     parts, length = [], 0
     for signal, _ in usable_recordings(files, rng):

@@ -1,4 +1,4 @@
-"""Making data directories once: by one process, and anew if they are made of other things."""
+"""Making data directories once: in one process, and again if sources or options have changed."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ SETS = ("train", "valid", "test")
 def preparing(
     data_dir: Path, files: Iterable[Path], options: dict, revision: int = 1
 ) -> Iterator[bool]:
-    """Hold ``data_dir`` for this process, and say whether its data directories are to be made.
+    """Lock ``data_dir`` for this process, and say whether its data directories must be made.
 
-    What they are made of is recorded once the block has made them. A corpus may have hundreds of
-    gigabytes: of its files, size, times and inode count here. The stages that read the audio
-    compare its contents.
+    When the block has made them, it is recorded what they are made of. A corpus may have hundreds
+    of gigabytes, so only size, times and inode of its files are compared here. The stages that read
+    the audio compare its contents.
 
     Args:
         data_dir: Holds ``train``, ``valid`` and ``test``.
-        files: Recordings, and whatever else they are made of.
-        options: All options that matter.
-        revision: Of the code that makes them; raised when it makes others.
+        files: Recordings, and all other files that they are made of.
+        options: All options that change the result.
+        revision: Revision of the code that makes them; raise it when the code gives another result.
 
     Yields:
-        Whether there is something to do; the earlier record is gone then.
+        Whether there is something to do; if so, the earlier record is removed first.
 
     Raises:
-        RuntimeError: Another process is working on ``data_dir``.
+        RuntimeError: If another process is working on ``data_dir``.
         ValueError: If a data directory is there that this project did not write.
     """
     with only_one(data_dir):
@@ -45,7 +45,7 @@ def preparing(
 
 
 def _to_prepare(data_dir: Path, files: Iterable[Path], options: dict, revision: int) -> dict | None:
-    """What the data directories are to be made of; None if they are."""
+    """What the data directories should be made of; None if they are up to date."""
     record = data_dir / RECORD
     before = read_record(record)
     made = made_of(
@@ -53,19 +53,19 @@ def _to_prepare(data_dir: Path, files: Iterable[Path], options: dict, revision: 
     )
     reason = change(before, made)
     if not reason and not _are_whole(data_dir):
-        reason = "not all is there any more"
+        reason = "some files are missing"
     if not reason:
         print("the data directories are up to date with these options")
         return None
     _refuse_others(data_dir)
     if before is not None:
-        print(f"the data directories are made anew: {reason}")
+        print(f"the data directories are made again: {reason}")
     record.unlink(missing_ok=True)
     return made
 
 
 def _refuse_others(data_dir: Path) -> None:
-    """Before any work is done; writing refuses them too."""
+    """Refuse data directories of others before any work is done; writing refuses them too."""
     for name in SETS:
         if (data_dir / name / "wav.scp").exists() and not (data_dir / name / MARKER).exists():
             raise ValueError(

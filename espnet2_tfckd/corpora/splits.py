@@ -28,7 +28,7 @@ class Splitting:
         speaker_pattern: See :func:`speaker_of`.
         valid_list: See :func:`assign_sets`.
         test_list: The same for the test set.
-        seed: Of the choice of speakers.
+        seed: Seed of the choice of speakers.
     """
 
     speaker_pattern: str = SPEAKER_PATTERN
@@ -40,7 +40,7 @@ class Splitting:
         """Utterance id, speaker and set of every recording.
 
         Raises:
-            ValueError: They cannot be divided as asked for, or ids coincide.
+            ValueError: If the recordings cannot be divided as asked for, or two have the same id.
         """
         speakers = {name: speaker_of(name, self.speaker_pattern) for name in names}
         sets = assign_sets(speakers, self.valid_list, self.test_list, self.seed)
@@ -54,10 +54,10 @@ class Splitting:
 
 
 def check_pattern(pattern: str) -> None:
-    """Refuse a --speaker_pattern that is no regular expression.
+    """Refuse a --speaker_pattern that is not a regular expression.
 
     Raises:
-        ValueError: If it cannot be compiled; says where.
+        ValueError: If it cannot be compiled; the message says where.
     """
     try:
         re.compile(pattern)
@@ -91,7 +91,7 @@ def speaker_of(name: str, pattern: str) -> str:
         pattern: Regular expression, matched at the start; its first group counts if it has one.
 
     Raises:
-        ValueError: The pattern does not match.
+        ValueError: If the pattern does not match.
 
     Examples:
         >>> speaker_of("ann b/take_1", SPEAKER_PATTERN), speaker_of("p226_001", SPEAKER_PATTERN)
@@ -107,7 +107,7 @@ def speaker_of(name: str, pattern: str) -> str:
 
 
 def utterance_id(name: str, speaker: str) -> str:
-    """Id that begins with the speaker and holds neither blanks nor slashes.
+    """An utterance id that begins with the speaker and has neither blanks nor slashes.
 
     Examples:
         >>> utterance_id("ann/monday/take 1", "ann"), utterance_id("take1", "ann")
@@ -125,8 +125,8 @@ def assign_sets(
 ) -> dict[str, str]:
     """Divide recordings into training, validation and test set.
 
-    A set without a list takes a tenth of the speakers, at least one, chosen by the seed from those
-    that the other list leaves.
+    A set without a list takes a tenth of the speakers, at least one. The seed chooses them from the
+    speakers that the other list leaves.
 
     Args:
         speakers: Speaker of every recording by its name.
@@ -138,8 +138,8 @@ def assign_sets(
         ``train``, ``valid`` or ``test`` for every recording.
 
     Raises:
-        FileNotFoundError: There is no such list.
-        ValueError: A list names what is not there or in the other list, or there are too few
+        FileNotFoundError: If a list is not there.
+        ValueError: If a list names what is not there or in the other list, or there are too few
             speakers.
     """
     lists = {"valid": valid_list, "test": test_list}
@@ -166,7 +166,7 @@ def assign_sets(
 
 
 def _note_overlap(speakers: dict[str, str], chosen: dict[str, set[str]]) -> None:
-    """Say which speakers are in several sets, as lists of recordings can have it."""
+    """Say which speakers are in several sets, which lists of recordings can cause."""
     names = {"train": speakers.keys() - set().union(*chosen.values()), **chosen}
     of_set = {name: {speakers[recording] for recording in of} for name, of in names.items()}
     for first, second in combinations(of_set, 2):
@@ -176,11 +176,11 @@ def _note_overlap(speakers: dict[str, str], chosen: dict[str, set[str]]) -> None
 
 
 def read_list(path: str | Path, speakers: dict[str, str]) -> set[str]:
-    """Names of the recordings that a list names, themselves or by their speaker.
+    """Names of the recordings that a list names directly or by their speaker.
 
     Raises:
-        FileNotFoundError: If there is no such list.
-        ValueError: If it names what is not there, or nothing, or is not UTF-8 text.
+        FileNotFoundError: If the list is not there.
+        ValueError: If it names what is not there, is empty, or is not UTF-8 text.
     """
     path = Path(path)
     if not path.is_file():

@@ -97,7 +97,7 @@ PARTS = {
 
 
 class Inspected(NamedTuple):
-    """A part of the corpus and all that was found in it."""
+    """A part of the corpus and the files that were found."""
 
     data: DataDir
     problems: list[Problem]
@@ -117,29 +117,30 @@ def prepare_vctk_noisy(
     """Make the data directories ``train``, ``valid`` and ``test`` below ``data_dir``.
 
     Every file is read and checked: names and pairing, sampling rate, channels, equal lengths,
-    silence; then the numbers of utterances and speakers and the hours. What deviates from the
-    corpus as distributed goes into ``<data_dir>/deviations.txt``. Clipped recordings are listed
-    there, but are used. Does nothing if it was done with the same files before.
+    silence; then the numbers of utterances and speakers, and the hours. Deviations from the corpus
+    as distributed are listed in ``<data_dir>/deviations.txt``. Clipped recordings are listed there
+    too, but are used. If the same options and files were used before, nothing is done.
 
     Args:
-        corpus_dir: Holds the four folders, the zips or some of each, or one folder with these; a
-            folder may hold the wav files itself or in a folder of its own name. One of the four
-            folders stands for the one around it. Zips are unpacked beside themselves.
+        corpus_dir: Holds the four folders, the zips or some of each, or one folder with these. A
+            folder may hold the wav files directly or in a folder of its own name. If one of the
+            four folders is given, the folder around it is used. Zips are unpacked in their own
+            folder.
         data_dir: Where the data directories are written.
-        split: ``espnet`` trains on 26 speakers, validates on p226 and p287. ``papers`` trains on
+        split: ``espnet`` trains on 26 speakers and validates on p226 and p287. ``papers`` trains on
             all 28 and validates on the test set, as published code without held-out speakers does
-            (MP-SENet's, for example): checkpoints are then chosen on test data.
+            (MP-SENet's, for example). Checkpoints are then chosen on test data.
         download: Fetch the zips that are missing to ``corpus_dir`` (5.6 GB, 7 GB unpacked).
-        source_url: Address of a folder with the zips, to be used instead of DataShare.
+        source_url: Address of a folder with the zips, used instead of DataShare.
         allow_incomplete: Use what there is in spite of deviations; broken or unpaired files are
             left out.
         nj: Number of threads.
 
     Raises:
-        FileNotFoundError: A folder is missing, and so is its zip (all are named).
-        OSError: There is too little space on the disk.
-        RuntimeError: A download failed, or another process is working on the same folders.
-        ValueError: The corpus deviates from what is distributed, or a zip is damaged.
+        FileNotFoundError: If a folder is missing, and so is its zip (the message names all).
+        OSError: If there is too little space on the disk.
+        RuntimeError: If a download fails, or another process is working on the same folders.
+        ValueError: If the corpus deviates from what is distributed, or a zip is damaged.
     """
     corpus_dir, data_dir = _corpus_folder(Path(corpus_dir)), Path(data_dir)
     if download:
@@ -168,7 +169,7 @@ def prepare_vctk_noisy(
 
 
 def _corpus_folder(corpus_dir: Path) -> Path:
-    """The folder that holds the corpus' folders or zips: this one, one around it or one in it."""
+    """The folder with the corpus' folders or zips: this one, one around it or one inside it."""
     own = {name for part in PARTS.values() for name in (part.noisy, part.clean, part.text)}
 
     def is_it(folder: Path) -> bool:
@@ -184,7 +185,7 @@ def _corpus_folder(corpus_dir: Path) -> Path:
 
 
 def _folder(corpus_dir: Path, name: str, suffix: str) -> Path | None:
-    """The folder with the files, which the zips' own folder may lie in."""
+    """The folder with the files, which may lie in a folder of the zip's name."""
     for folder in (corpus_dir / name, corpus_dir / name / name):
         if folder.is_dir() and audio_files(folder, deep=False, suffixes=[suffix]):
             return folder
@@ -192,7 +193,7 @@ def _folder(corpus_dir: Path, name: str, suffix: str) -> Path | None:
 
 
 def _unpacked_folder(corpus_dir: Path, name: str, suffix: str) -> Path | None:
-    """As :func:`_folder`, after unpacking the zip if there is one instead."""
+    """As :func:`_folder`, but unpacks the zip if there is no folder."""
     archive = corpus_dir / f"{name}.zip"
     if _folder(corpus_dir, name, suffix) is None and archive.exists():
         unpack_flat(archive, corpus_dir / name, suffix)
@@ -200,7 +201,7 @@ def _unpacked_folder(corpus_dir: Path, name: str, suffix: str) -> Path | None:
 
 
 def _unpacked_folders(corpus_dir: Path) -> dict[str, Path]:
-    """The folders with wav files, and those with transcripts that are there, by their name."""
+    """The folders with wav files, and the folders with transcripts that exist, by name."""
     names = [name for part in PARTS.values() for name in (part.noisy, part.clean)]
     folders = {name: _unpacked_folder(corpus_dir, name, ".wav") for name in names}
     missing = [f"{name} or {name}.zip" for name, folder in folders.items() if folder is None]
@@ -215,7 +216,7 @@ def _unpacked_folders(corpus_dir: Path) -> dict[str, Path]:
 
 
 def _inspect_part(part: Part, folders: dict[str, Path], nj: int) -> Inspected:
-    """Read all audio of one part; its usable pairs make up the data directory."""
+    """Read all audio of one part; the usable pairs make up the data directory."""
     files = [{p.stem: p.resolve() for p in wav_files(folders[n])} for n in part[:2]]
     names, problems = _paired_names(*files, folders[part.noisy], folders[part.clean])
     pairs = [(files[0][name], files[1][name]) for name in names]
@@ -255,7 +256,7 @@ def _paired_names(
 
 
 def _unlike_the_corpus(path: Path, recording: Recording) -> list[Problem]:
-    """What does not keep a pair from being used, but is not as distributed."""
+    """Deviations from the corpus as distributed that do not make a pair useless."""
     problems = []
     if recording.rate != RATE:
         problems.append(f"has {recording.rate} Hz, the corpus {RATE} Hz")
@@ -304,8 +305,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--data_dir", default="data", help="data directories go here")
     parser.add_argument("--split", choices=SPLITS, default="espnet")
     parser.add_argument("--download", help="fetch the zips that are missing", **switch)
-    parser.add_argument("--source_url", help="address of a folder with the zips, for DataShare's")
-    parser.add_argument("--allow_incomplete", help="use what there is", **switch)
+    parser.add_argument("--source_url", help="folder with the zips (default: DataShare)")
+    parser.add_argument("--allow_incomplete", help="use a corpus with deviations", **switch)
     parser.add_argument("--nj", type=at_least_one, default=cpu_cores(), help="number of threads")
     options = vars(parser.parse_args(arguments))
     for name in ("download", "allow_incomplete"):

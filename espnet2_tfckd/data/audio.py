@@ -1,7 +1,7 @@
-"""Audio files: which of a folder are some, reading them, and the one way to write them.
+"""Audio files: finding them in a folder, reading them, and the one way to write them.
 
-What is written is whole, finite, not clipped, of 16 bits or better, in the container that its name
-says, and never one of the files it was made from.
+A file that is written is whole, finite and not clipped. It has 16 bits or more, is in the container
+that its name says, and never replaces a file that it was made from.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ def audio_files(
 ) -> list[Path]:
     """Audio files of a folder, sorted.
 
-    Hidden files and folders are passed over: macOS' ``._x.wav``, and ``.x.1.partial.wav`` that a
-    killed run leaves. So is ``__MACOSX``, which zips of macOS hold.
+    Hidden files and folders are skipped: ``._x.wav`` of macOS, and ``.x.1.partial.wav``, which a
+    killed run leaves. So is ``__MACOSX``, which zips made on macOS contain.
 
     Args:
         folder: Where to look.
-        deep: Look into folders below it too.
-        suffixes: In lower case; those of the files are compared in any case.
+        deep: Look in its sub-folders too.
+        suffixes: Suffixes to look for, in lower case; those of files match in any case.
     """
     folder, wanted = Path(folder), set(suffixes)
 
@@ -55,7 +55,7 @@ def audio_files(
 
 
 def wav_files(folder: Path) -> list[Path]:
-    """The wav files right in a folder, in any spelling of the suffix; none if it is missing."""
+    """The wav files directly in a folder, with the suffix in any case; empty if it is missing."""
     return audio_files(folder, deep=False, suffixes=[".wav"]) if folder.is_dir() else []
 
 
@@ -70,20 +70,20 @@ def read_audio(path: str | Path) -> tuple[np.ndarray, int]:
 
     Raises:
         OSError: If the file is missing or must not be read.
-        ValueError: If it is no readable audio, or is cut off; the message begins with its name.
+        ValueError: If it is not readable audio, or is cut off; the message begins with its name.
     """
     with open_audio(path) as audio:
         try:
             samples = audio.read()
         except ValueError as error:
-            raise ValueError(f"{path} is no readable audio: {error}") from error
+            raise ValueError(f"{path} is not readable audio: {error}") from error
         if audio.fault:
             raise ValueError(f"{path} {audio.fault}: get the file again, or leave it out")
         return samples, audio.rate
 
 
 def audio_seconds(path: str | Path) -> float:
-    """Duration in seconds; the file is decoded only if its header does not tell.
+    """Duration in seconds; the file is decoded only if its header does not say.
 
     Raises:
         As :func:`read_audio`.
@@ -119,7 +119,7 @@ def container_of(path: str | Path) -> str:
 
 
 def kept_subtype(subtype: str, container: str) -> str:
-    """The encoding that loses nothing of audio in ``subtype``: 16 bits or better.
+    """An encoding of 16 bits or more that keeps all of audio in ``subtype``.
 
     Examples:
         >>> kept_subtype("ULAW", "WAV"), kept_subtype("FLOAT", "WAV"), kept_subtype("FLOAT", "FLAC")
@@ -146,7 +146,7 @@ class AudioWriter:
 
         Raises:
             ValueError: If samples are not finite.
-            OSError: If the disk does not take them.
+            OSError: If they cannot be written to the disk.
         """
         if wrong := int((~np.isfinite(block)).sum()):
             raise ValueError(
@@ -177,13 +177,13 @@ def audio_writer(
         rate: In Hz.
         channels: Number of channels.
         subtype: Encoding, as libsndfile names it.
-        inputs: Files that the target must not be.
-        container: Of a buffer, as libsndfile names it; a file's name says its own.
+        inputs: Files that must not be overwritten.
+        container: Container of a buffer, as libsndfile names it; for a file, its name decides.
 
     Raises:
         ValueError: If the name asks for another container than wav or flac, the target is an input,
             or samples are not finite. An earlier file of that name stays.
-        OSError: If the disk does not take all of it; an earlier file of that name stays.
+        OSError: If not all of it can be written; an earlier file of that name stays.
     """
     if isinstance(path, io.BytesIO):
         with soundfile.SoundFile(path, "w", rate, channels, subtype, format=container) as file:
@@ -210,7 +210,7 @@ def write_audio(
     subtype: str = "PCM_16",
     inputs: Iterable[str | Path] = (),
 ) -> None:
-    """Write a whole file; every file of audio in this project is written here or block by block.
+    """Write a whole file; all audio in this project is written here or by :func:`audio_writer`.
 
     Args:
         path: A name that ends with ``.wav`` or ``.flac``.
@@ -230,7 +230,7 @@ def write_audio(
 
 
 def refuse_unwritable(samples: np.ndarray, name: str, subtype: str = "PCM_16") -> None:
-    """Refuse samples that an encoding would turn into others.
+    """Refuse samples that an encoding cannot hold.
 
     Raises:
         ValueError: If samples are not finite, or would be clipped.

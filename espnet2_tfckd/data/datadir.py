@@ -2,7 +2,7 @@
 
 A data directory holds ``wav.scp`` (mixture), ``spk1.scp`` (reference), ``utt2spk``, ``spk2utt``,
 optionally ``text`` and ``metadata.csv`` (first column ``id``). All list the same utterances in
-C-locale order, ``text`` may leave some out, and an utterance id begins with its speaker id.
+C-locale order, except that ``text`` may leave some out. An utterance id begins with its speaker id.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class DataDir:
         mixture: scp entry of the noisy audio.
         reference: scp entry of the clean audio.
         speaker: Speaker id.
-        text: Transcript, of those utterances that have one.
+        text: Transcript, for the utterances that have one.
         metadata: Row of ``metadata.csv`` without its ``id`` column.
     """
 
@@ -72,14 +72,16 @@ def read_data_dir(path: str | Path) -> DataDir:
     """Read and check a data directory.
 
     Raises:
-        FileNotFoundError: The folder or a file that must be there is missing (all are named).
-        ValueError: Lines or contents break the contract; the message lists the problems.
+        FileNotFoundError: If the folder or a file that must be there is missing (the message names
+            all).
+        ValueError: If lines or contents break the contract; the message lists the problems.
     """
     path = Path(path)
     missing = [n for n in ("wav.scp", "spk1.scp", "utt2spk", "spk2utt") if not (path / n).is_file()]
     if missing:
         raise FileNotFoundError(
-            f"{path} is no data directory: {', '.join(missing)} missing; run the stage before first"
+            f"{path} is not a data directory: {', '.join(missing)} missing; run the stage that "
+            "makes it first"
         )
     problems: list[str] = []
     data = DataDir(*(_read_table(path / n, problems) for n in ("wav.scp", "spk1.scp", "utt2spk")))
@@ -97,11 +99,11 @@ def read_data_dir(path: str | Path) -> DataDir:
 def write_data_dir(path: str | Path, data: DataDir) -> None:
     """Write a data directory in C-locale order; ``wav.scp``, which marks it complete, comes last.
 
-    One that holds the same already is left alone: somebody may be reading it.
+    A directory that already holds the same is left alone: another process may be reading it.
 
     Raises:
-        ValueError: If the contents break the contract, or the data directory is there and somebody
-            else wrote it; nothing is written then.
+        ValueError: If the contents break the contract, or the data directory exists and this
+            project did not write it; nothing is written then.
     """
     path = Path(path)
     raise_problems(str(path), data.problems())
@@ -133,11 +135,11 @@ def write_data_dir(path: str | Path, data: DataDir) -> None:
 
 
 def read_scp(scp: str | Path) -> dict[str, str]:
-    """Read ``utterance entry`` lines of a file that stands on its own, like a list of estimates.
+    """Read ``utterance entry`` lines of a file that is not part of a data directory.
 
     Raises:
-        FileNotFoundError: The file is not there.
-        ValueError: The file is empty, a line has no entry, or an utterance occurs twice.
+        FileNotFoundError: If the file is not there.
+        ValueError: If the file is empty, a line has no entry, or an utterance occurs twice.
     """
     from espnet2.fileio.read_text import read_2columns_text
 
@@ -159,7 +161,7 @@ def raise_problems(where: str, problems: list[str]) -> None:
     """Raise one error that lists the problems found in ``where``; do nothing if there are none.
 
     Raises:
-        ValueError: There are problems: the first ten are listed, the others counted.
+        ValueError: If there are problems; the message lists the first ten and counts the others.
     """
     if not problems:
         return
@@ -234,5 +236,5 @@ def _spk2utt(speaker: dict[str, str]) -> dict[str, str]:
 
 
 def _c_order(keys: Iterable[str]) -> list[str]:
-    """Sorted by UTF-8 bytes, which is the order of code points."""
+    """Sort by UTF-8 bytes, which is the order of code points."""
     return sorted(keys)

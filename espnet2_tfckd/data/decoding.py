@@ -1,4 +1,4 @@
-"""Opening audio with whatever decodes it: libsndfile first, FFmpeg (through PyAV) for the rest."""
+"""Opening audio: libsndfile decodes it if it can, otherwise FFmpeg (through PyAV) does."""
 
 from __future__ import annotations
 
@@ -41,9 +41,9 @@ class AudioFile(ABC):
     Attributes:
         rate: Sampling rate in Hz.
         channels: Number of channels.
-        frames: Samples per channel that the header announces; None if it does not tell.
-        subtype: Encoding of the samples as libsndfile names it; ``PCM_16`` of what FFmpeg decodes.
-        fault: Why audio is missing at the end, once that is known (after reading at the latest).
+        frames: Samples per channel that the header announces; None if it does not say.
+        subtype: Encoding of the samples as libsndfile names it; ``PCM_16`` if FFmpeg decodes.
+        fault: Why audio is missing at the end; known after reading at the latest.
     """
 
     rate: int
@@ -76,12 +76,12 @@ class AudioFile(ABC):
         self.close()
 
     def compare_length(self, total: int) -> None:
-        """State a fault if far fewer samples were there than announced."""
+        """Note a fault if there were far fewer samples than announced."""
         if self.frames and self.frames - total > _MISSING_FRAMES and not self.fault:
             self.fault = f"is cut off: {total} of the {self.frames} samples announced are there"
 
     def check(self) -> None:
-        """Refuse what no recording has.
+        """Refuse an impossible header.
 
         Raises:
             ValueError: If the header states an impossible rate, or no channel.
@@ -96,7 +96,7 @@ class AudioFile(ABC):
 
 
 class _SndFile(AudioFile):
-    """What libsndfile decodes."""
+    """Audio that libsndfile decodes."""
 
     def __init__(self, source: str | io.BytesIO):
         self._file = soundfile.SoundFile(source)
@@ -125,7 +125,7 @@ class _SndFile(AudioFile):
 
 
 class _AvFile(AudioFile):
-    """What FFmpeg decodes; the first audio stream of a file with several."""
+    """Audio that FFmpeg decodes; of several audio streams in a file, the first."""
 
     def __init__(self, source: str | io.BytesIO, suffix: str):
         import av
@@ -176,15 +176,15 @@ def _samples(frame) -> np.ndarray:
 
 
 def open_audio(source: str | Path | io.BytesIO) -> AudioFile:
-    """Open audio: libsndfile decodes it if it can, else FFmpeg.
+    """Open audio: libsndfile decodes it if it can, otherwise FFmpeg does.
 
     Args:
-        source: File, or the contents of one.
+        source: A file, or the contents of one.
 
     Raises:
-        OSError: If the file is missing or must not be read.
-        ValueError: If it is no audio that either can decode, or its header is impossible; the
-            message begins with the file's name.
+        OSError: If the file is missing or may not be read.
+        ValueError: If neither can decode it, or its header is impossible; the message begins with
+            the file's name.
     """
     name = "standard input" if isinstance(source, io.BytesIO) else str(source)
     head, suffix = _head(source), Path(name).suffix.lower()
@@ -192,7 +192,7 @@ def open_audio(source: str | Path | io.BytesIO) -> AudioFile:
         raise ValueError(f"{name} is empty")
     for magic, what in _NO_AUDIO.items():
         if head.startswith(magic):
-            raise ValueError(f"{name} is no readable audio: it is {what}")
+            raise ValueError(f"{name} is not readable audio: it is {what}")
     opened, reason = None, ""
     if suffix not in _BY_FFMPEG:
         opened, reason = _by_libsndfile(source)
@@ -201,7 +201,7 @@ def open_audio(source: str | Path | io.BytesIO) -> AudioFile:
     if not is_known or opened.subtype.startswith("MPEG"):
         decoded, by_ffmpeg = _by_ffmpeg(source, suffix)
         if decoded is None and opened is None:
-            raise ValueError(f"{name} is no readable audio: {_plain(reason or by_ffmpeg)}")
+            raise ValueError(f"{name} is not readable audio: {_plain(reason or by_ffmpeg)}")
         if decoded and opened:
             decoded.frames = opened.frames if is_known else None
             opened.close()
@@ -212,7 +212,7 @@ def open_audio(source: str | Path | io.BytesIO) -> AudioFile:
         opened.check()
     except ValueError as error:
         opened.close()
-        raise ValueError(f"{name} is no readable audio: {error}") from error
+        raise ValueError(f"{name} is not readable audio: {error}") from error
     return opened
 
 
@@ -248,7 +248,7 @@ def _rewound(source: str | Path | io.BytesIO) -> str | io.BytesIO:
 
 
 def _plain(reason: str) -> str:
-    """libsndfile's reason as a sentence; some of them say nothing to a user."""
+    """libsndfile's reason in words that a user understands."""
     known = {
         "Format not recognised.": "neither libsndfile nor FFmpeg knows its format",
         "System error.": "the system failed to read it: check the disk and the permissions",

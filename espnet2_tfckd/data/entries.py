@@ -27,8 +27,8 @@ def read_entry(entry: str) -> tuple[np.ndarray, int]:
         (T, M), M microphones.
 
     Raises:
-        OSError: If there is no such file, or it must not be read.
-        ValueError: If it is no readable audio, or is cut off.
+        OSError: If the file does not exist, or may not be read.
+        ValueError: If it is not readable audio, or is cut off.
     """
     file = file_of(entry)
     if not file.is_file():
@@ -38,15 +38,15 @@ def read_entry(entry: str) -> tuple[np.ndarray, int]:
     try:
         return _read_ark(entry)
     except Exception as error:  # kaldiio raises all kinds on damaged files
-        raise ValueError(f"{entry} is no readable audio: {error}") from error
+        raise ValueError(f"{entry} is not readable audio: {error}") from error
 
 
 def read_channel(entry: str, ref_channel: int) -> tuple[np.ndarray, int]:
-    """Read one channel of finite audio; a file with a single channel has only that to offer.
+    """Read one channel of finite audio; of a file with a single channel, that one.
 
     Args:
         entry: As for :func:`read_entry`.
-        ref_channel: Channel to take of a file with several, from 0.
+        ref_channel: Channel to take if there are several, from 0.
 
     Shape:
         samples (N,)
@@ -55,8 +55,8 @@ def read_channel(entry: str, ref_channel: int) -> tuple[np.ndarray, int]:
         Samples in double precision and the sample rate in Hz.
 
     Raises:
-        FileNotFoundError: The file is not there.
-        ValueError: The file cannot be read as audio, holds no samples or samples that are not
+        FileNotFoundError: If the file is not there.
+        ValueError: If the file cannot be read as audio, holds no samples or samples that are not
             finite, or the channel does not exist.
     """
     samples, sample_rate = read_entry(entry)
@@ -84,7 +84,7 @@ def entry_seconds(entry: str) -> float:
 
 
 def signal_fault(signal: np.ndarray) -> str | None:
-    """What makes a signal useless: it is empty, holds samples that are not numbers, or is silent.
+    """Say why a signal is useless: it is empty, holds samples that are not numbers, or is silent.
 
     Examples:
         >>> signal_fault(np.zeros(8000)), signal_fault(np.ones(8000))

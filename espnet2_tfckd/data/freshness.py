@@ -1,7 +1,7 @@
 """What a result was made of, and whether it still is.
 
-A result is made of files, options and code. What counts of a file is its contents, as a digest, not
-where it lies. As in git's index, a file is not read again while it has the size, times and inode
+A result is made of files, options and code. Of a file, the contents count, as a digest, and not
+where it lies. As in git's index, a file is not read again while its size, times and inode are those
 that it had when its digest was computed.
 
 What a result was made of is plain JSON, so that it can lie beside the result, or within it. Compute
@@ -50,20 +50,21 @@ def made_of(
     before: dict | None = None,
     contents: bool = True,
 ) -> dict:
-    """Describe what a result is made of at present.
+    """Describe what a result is made of now.
 
     Args:
-        files: Files by a name that stays when they are moved, such as ``utterance mixture``.
+        files: Files, each by a name that does not change when it is moved, such as ``utterance
+            mixture``.
         options: Everything else that the user chose and that determines the result.
         code: Revisions of those parts of the code that determine the result.
         before: What an earlier result was made of: files that have not been touched since are not
             read again.
-        contents: False: of files, size, times and inode stand for the contents. Nothing is read,
-            and a file that was moved or touched counts as changed.
+        contents: If false, size, times and inode stand for a file's contents. Nothing is read, and
+            a file that was moved or touched counts as changed.
 
     Returns:
-        ``files`` (digest, then size, times and inode, by name), ``options`` and ``code``, as JSON
-        gives them back.
+        ``files`` (digest, then size, times and inode, by name), ``options`` and ``code``, in the
+        form that JSON returns.
 
     Raises:
         ValueError: If files are missing or cannot be read; all of them are listed.
@@ -94,15 +95,15 @@ def made_of(
 
 
 def file_state(path: str | Path, known: Sequence | None = None) -> list:
-    """Digest of a file's contents, and what tells whether it has been touched since.
+    """Digest of a file's contents, and the data that show whether it has been touched since.
 
     Args:
         path: The file.
-        known: Its state at an earlier time: its digest is taken over if the file is untouched.
+        known: Its state at an earlier time; if the file is untouched, that digest is used again.
 
     Returns:
-        Digest, size, time of the last change of contents and of the inode (ns), inode. The latter
-        four are 0 for a file so young that a further change may leave them as they are.
+        Digest, size, time of the last change of contents and of the inode (ns), inode. The last
+        four are 0 for a file so new that a further change might not alter them.
 
     Raises:
         OSError: If the file cannot be read.
@@ -128,7 +129,7 @@ def _stamp(path: str | Path) -> list[int]:
 
 
 def change(before: dict | None, now: dict) -> str | None:
-    """Say why a result is to be made (anew), in a line for the user.
+    """Say in one line why a result must be made, or made again.
 
     Args:
         before: What the result was made of; None if there is none.
@@ -152,7 +153,7 @@ def change(before: dict | None, now: dict) -> str | None:
 
 
 def changes(before: dict | None, now: dict) -> list[str]:
-    """All reasons why a result is to be made (anew), as :func:`change` joins them."""
+    """All reasons why a result must be made, or made again; :func:`change` joins them."""
     if before is None:
         return [NOT_MADE]
     reasons = []
@@ -206,7 +207,7 @@ def content_digest(made: dict, prefix: str = "") -> str:
 
 
 def without_stamps(made: dict) -> dict:
-    """What a result is made of as any machine would say it: files by name and digest alone."""
+    """What a result is made of, the same on every machine: files by name and digest alone."""
     return {**made, "files": {name: [digest] for name, digest in _digests(made["files"]).items()}}
 
 
@@ -240,8 +241,7 @@ def read_record(path: str | Path) -> dict | None:
     """What a result was made of, as :func:`write_record` left it.
 
     Returns:
-        None where there is no record, or none that this version can read: the result is then taken
-        for not made.
+        None if there is no record that this version can read; the result then counts as not made.
     """
     try:
         record = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -251,6 +251,6 @@ def read_record(path: str | Path) -> dict | None:
 
 
 def write_record(path: str | Path, made: dict) -> None:
-    """Leave what a result was made of, as the last step of making it."""
+    """Record what a result was made of, as the last step of making it."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""One process at a time in a directory: a second one is refused, not made to wait."""
+"""One process at a time in a directory: a second one is refused and does not wait."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ LOCK = ".lock"  # this file in a directory is locked while a process works there
 
 @contextmanager
 def only_one(directory: str | Path) -> Iterator[None]:
-    """Hold a directory for this process, which is to write there.
+    """Lock a directory for this process, which is going to write there.
 
-    The system lets go of it when the process ends, however it ends; the lock's file stays.
+    The system releases the lock when the process ends, however it ends; the lock's file stays.
 
     Raises:
-        RuntimeError: Another process holds it.
+        RuntimeError: If another process holds the lock.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)

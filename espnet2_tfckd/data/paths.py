@@ -1,4 +1,4 @@
-"""Keeping what a user has: outputs that touch inputs are refused, only own folders are emptied."""
+"""Protecting a user's files: outputs must not touch inputs; only our own folders are emptied."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ _REMEDY = "name another output"
 
 
 def refuse_overlap(outputs: Iterable[str | Path], inputs: Iterable[str | Path]) -> None:
-    """Refuse outputs that are an input, hold one or lie in one.
+    """Refuse outputs that are an input, contain one or lie in one.
 
-    Links are followed, and names of one file are told by its inode, not by their spelling.
+    Links are followed. Two names that share an inode mean the same file.
 
     Args:
-        outputs: Files and folders to be written; need not exist.
-        inputs: Files and folders to be read; those that do not exist are passed over.
+        outputs: Files and folders to be written; they need not exist.
+        inputs: Files and folders to be read; those that do not exist are skipped.
 
     Raises:
-        ValueError: If an output is, holds or lies in an input; both are named.
+        ValueError: If an output is, contains or lies in an input; the message names both.
     """
     identities: dict[tuple[int, int] | None, str | Path] = {}
     holders: dict[Path, str | Path] = {}
@@ -57,7 +57,7 @@ def _around(
 
 
 def _identity(path: str | Path) -> tuple[int, int] | None:
-    """What tells a file whatever its name; None if it is not there."""
+    """What identifies a file whatever its name; None if it is not there."""
     try:
         stat = os.stat(path)
     except OSError:
@@ -66,14 +66,14 @@ def _identity(path: str | Path) -> tuple[int, int] | None:
 
 
 def make_own_folder(folder: str | Path, inputs: Iterable[str | Path] = ()) -> Path:
-    """Make an empty folder for what this project writes; an own one that is there is emptied.
+    """Make an empty folder for output; if this project made it earlier, empty it.
 
     Args:
         folder: The folder. A marker file in it says that this project made it.
         inputs: Files and folders that are still to be read.
 
     Raises:
-        ValueError: If the folder is, holds or lies in an input, or holds files and no marker.
+        ValueError: If the folder is, contains or lies in an input, or holds files but no marker.
     """
     folder = Path(folder)
     refuse_overlap([folder], inputs)

@@ -1,4 +1,4 @@
-"""What the stages that write audio share: checked reading, and resumable work in shards."""
+"""Shared by the stages that write audio: checked reading, and resumable work in shards."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ def read_pair(data: DataDir, utterance: str) -> tuple[np.ndarray, np.ndarray, in
         Mixture (T, M), reference (T, M'), sampling rate in Hz.
 
     Raises:
-        FileNotFoundError: A file is missing.
-        ValueError: One is unreadable, empty, silent or not finite, or the two differ in length or
-            rate.
+        FileNotFoundError: If a file is missing.
+        ValueError: If a file is unreadable, empty, silent or not finite, or the two differ in
+            length or rate.
     """
     mixture, rate = read_entry(data.mixture[utterance])
     reference, reference_rate = read_entry(data.reference[utterance])
@@ -55,7 +55,7 @@ def read_pair(data: DataDir, utterance: str) -> tuple[np.ndarray, np.ndarray, in
 
 
 def headroom_gain(*signals: np.ndarray) -> float:
-    """Gain of at most 1 that keeps all signals within the range of fixed-point audio."""
+    """The gain, at most 1, that keeps all signals within the range of fixed-point audio."""
     peak = max(float(np.abs(signal).max(initial=0)) for signal in signals)
     return min(1.0, 0.999 / peak) if peak else 1.0
 
@@ -69,25 +69,26 @@ def process_in_shards(
     description: str,
     revision: int = 1,
 ) -> dict[str, Any]:
-    """Work through a data directory in shards, each recorded when done, so that it can resume.
+    """Work through a data directory in shards that are recorded when done, so that reruns resume.
 
-    Shards finished by an earlier run are not done again while they are made of the same: audio
-    files with the same contents, options, and revision of the code.
+    Shards that an earlier run finished are not done again while the contents of their audio files,
+    the options and the revision of the code are the same.
 
     Args:
         data: What to work on.
         work: Work on one shard; a problem with an utterance is added to its list, not raised.
-        folder: Where ``work`` writes and the records are kept; nobody else's.
-        options: Everything that determines the result beside the input.
+        folder: Where ``work`` writes and the records are kept; for nothing else.
+        options: Everything else that determines the result besides the input.
         nj: Number of threads.
         description: Label of the progress bar.
-        revision: Of the code of ``work``; raised when the same input gives another result.
+        revision: Revision of the code of ``work``; raise it when the same input gives another
+            result.
 
     Returns:
         Result by utterance.
 
     Raises:
-        ValueError: If files are missing, there were problems (all utterances have been tried), or
+        ValueError: If files are missing, utterances have problems (all are tried first), or
             ``folder`` holds something else.
     """
     utterances = list(data.mixture)
@@ -129,14 +130,14 @@ def process_in_shards(
     raise_problems(description, sorted(problems))
     for reason, count in reasons.items():
         if reason != NOT_MADE:
-            print(f"{description}: {count} utterances anew, since {reason}")
+            print(f"{description}: {count} utterances again, since {reason}")
     if not reasons:
         print(f"{description}: up to date")
     return results
 
 
 def _written(results: Any, folder: Path) -> Iterator[Path]:
-    """The files in ``folder`` that a shard's results name."""
+    """The files in ``folder`` that the results of a shard name."""
     if isinstance(results, str):
         if results.startswith(f"{folder}/"):
             yield file_of(results)
@@ -146,10 +147,10 @@ def _written(results: Any, folder: Path) -> Iterator[Path]:
 
 
 def _claim(folder: Path, options: dict) -> None:
-    """Make a folder ours; empty it of what was made for other options or utterances.
+    """Take a folder for our use; remove from it what was made for other options or utterances.
 
     Raises:
-        ValueError: If it holds something that this project has not put there.
+        ValueError: If it holds something that this project did not put there.
     """
     record = folder / "options.json"
     if not record.exists() and folder.exists() and any(folder.iterdir()):

@@ -1,1 +1,1 @@
-"""Taking a student out of training: ONNX files, and enhancing audio from the command line."""
+"""Using a trained student: the command line, streaming, ONNX files and the hub."""

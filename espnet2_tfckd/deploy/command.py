@@ -1,7 +1,7 @@
-"""The command espnet2-tfckd: enhance audio with a trained model, describe, check or show one."""
+"""The command espnet2-tfckd: enhance audio with a trained model, or inspect a model."""
 
-# The function of each sub-command imports what that needs: help is there at once, and what has to
-# do with an ONNX folder alone takes neither torch nor ESPnet.
+# The function of each sub-command imports what it needs. So help comes at once, and work with an
+# ONNX folder alone needs neither torch nor ESPnet.
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _worker = None  # the enhancer of a worker process, or why it could not be loade
 
 
 def enhance(args: argparse.Namespace) -> None:
-    """Enhance files; those that fail are named at the end.
+    """Enhance files; files that fail are reported as errors, and the rest is enhanced.
 
     Raises:
-        ValueError: If files failed, or inputs and output do not go together.
+        ValueError: If files fail, or inputs and output do not fit together.
     """
     from tqdm import tqdm
 
@@ -56,7 +56,7 @@ def enhance(args: argparse.Namespace) -> None:
 
 
 def _seconds(pairs: list[tuple[str, str]]) -> float | None:
-    """Duration of all files by their headers; None if one does not tell."""
+    """Duration of all files by their headers; None if a header does not say."""
     from espnet2_tfckd.data.decoding import open_audio
     from espnet2_tfckd.deploy.files import STANDARD_STREAM
 
@@ -132,10 +132,10 @@ def info(args: argparse.Namespace) -> None:
 
 
 def parity(args: argparse.Namespace) -> None:
-    """Compare a causal model frame by frame with the model at once, on one thread.
+    """Compare a causal model, run frame by frame, with the same model run at once, on one thread.
 
     Raises:
-        RuntimeError: They differ by more than rounding, or ESPnet is not installed.
+        RuntimeError: If they differ by more than rounding, or ESPnet is not installed.
     """
     from espnet2_tfckd.deploy.enhancer import require_espnet
     from espnet2_tfckd.deploy.parity import TOLERANCES, measure_parity, parity_table
@@ -152,10 +152,10 @@ def parity(args: argparse.Namespace) -> None:
 
 
 def demo(args: argparse.Namespace) -> None:
-    """Serve a page to try a model out.
+    """Serve a page for trying out a model.
 
     Raises:
-        RuntimeError: gradio is not installed.
+        RuntimeError: If gradio is not installed.
     """
     from espnet2_tfckd.deploy.demo import check_gradio, serve
     from espnet2_tfckd.deploy.enhancer import load_enhancer
@@ -177,10 +177,10 @@ def get_parser() -> argparse.ArgumentParser:
     running.add_argument("--device", default="cpu", help="cpu or cuda; ONNX runs on the CPU")
     running.add_argument("--streaming", action="store_true", help="frame by frame, as live audio")
     running.add_argument(
-        "--int8", action="store_true", help="weights of 8 bits, of an ONNX folder that has them"
+        "--int8", action="store_true", help="use weights of 8 bits, if an ONNX folder has them"
     )
     running.add_argument(
-        "--channel", type=not_negative, default=0, help="which of several channels to take, from 0"
+        "--channel", type=not_negative, default=0, help="channel to take of several, counted from 0"
     )
 
     command = commands.add_parser("enhance", help="enhance audio files", parents=[running])
@@ -203,17 +203,17 @@ def get_parser() -> argparse.ArgumentParser:
     command.add_argument("--port", type=int, default=7860, help="port to listen on")
     command.set_defaults(run=demo)
 
-    command = commands.add_parser("info", help="tell what a model is")
+    command = commands.add_parser("info", help="describe a model")
     command.add_argument("model", help=model)
     command.set_defaults(run=info)
 
     command = commands.add_parser(
-        "parity", help="check that a causal model does frame by frame what it does at once"
+        "parity", help="check that a causal model gives the same frame by frame as at once"
     )
     command.add_argument("model", help="experiment directory, packed .zip, or <user>/<model>")
     command.add_argument("inputs", nargs="+", help="audio files")
     command.add_argument(
-        "--minutes", type=_positive, default=10, help="of audio to run in a row, frame by frame"
+        "--minutes", type=_positive, default=10, help="minutes of audio to run frame by frame"
     )
     command.set_defaults(run=parity)
     return parser
@@ -227,7 +227,7 @@ def _positive(text: str) -> float:
 
 def main() -> None:
     """Run the command line."""
-    # An end that is asked for leaves no half-written file, as Ctrl-C does not.
+    # Being asked to end leaves no half-written file, and neither does Ctrl-C.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     args = get_parser().parse_args()
     run_command(lambda: args.run(args))

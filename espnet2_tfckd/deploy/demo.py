@@ -1,4 +1,4 @@
-"""A page on which a recording can be enhanced, heard before and after, and seen."""
+"""A page that enhances a recording, plays it before and after, and shows its spectrograms."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STYLE = """
 .spectrogram .image-frame { width: 100% !important; }
 .spectrogram img { width: 100% !important; height: 16rem !important; object-fit: fill !important; }
 """
-# Browsers suppress noise in what they record, unless they are told not to.
+# Browsers suppress noise in their recordings unless a page forbids it.
 HEAD = """
 <script>
     const devices = navigator.mediaDevices;
@@ -44,7 +44,7 @@ PICTURE = {
 
 @dataclass(frozen=True)
 class Enhanced:
-    """What the page shows of a recording.
+    """What the page shows about a recording.
 
     Attributes:
         before: Spectrogram of the recording as PNG, up to half the model's sampling rate.
@@ -60,16 +60,16 @@ class Enhanced:
 def enhance_recording(
     enhancer: Enhancer, recording: str | Path, estimate: str | Path, channel: int = 0
 ) -> Enhanced:
-    """Enhance a recording of any rate and number of channels, its level kept.
+    """Enhance a recording of any rate and number of channels, and keep its level.
 
     Args:
         enhancer: The model.
         recording: Audio file.
         estimate: File to write.
-        channel: Which channel is seen, and which one a model for one microphone takes.
+        channel: Channel that is shown, and that a model for one microphone takes.
 
     Raises:
-        ValueError: The recording cannot be enhanced; says why.
+        ValueError: If the recording cannot be enhanced; the message says why.
     """
     import soxr
 
@@ -86,12 +86,12 @@ def enhance_recording(
 
 
 def build_page(enhancer: Enhancer, model: str, folder: str | Path, channel: int = 0):
-    """The page, ready to be launched. It sends nothing to anyone but its visitors.
+    """The page, ready to be launched. It sends data to nobody except its visitors.
 
     Args:
         enhancer: The model.
         model: What the model is called.
-        folder: Where an estimate lies until the page has a copy of it.
+        folder: Where an estimate is kept until the page has a copy of it.
         channel: As for :func:`enhance_recording`.
 
     Returns:
@@ -143,10 +143,10 @@ def launch(page, host: str, port: int) -> str:
         port: Port to listen on.
 
     Returns:
-        Where the page is.
+        Address of the page.
 
     Raises:
-        OSError: The port cannot be had.
+        OSError: If the port is taken or not allowed.
     """
     import gradio
 
@@ -164,7 +164,7 @@ def launch(page, host: str, port: int) -> str:
             theme=gradio.themes.Default(font="system-ui", font_mono="monospace"),  # none to fetch
         )
     except OSError as error:
-        raise OSError(f"{host}, port {port}, cannot be had: choose another --port") from error
+        raise OSError(f"{host}, port {port}, is not available: choose another --port") from error
     return address
 
 
@@ -176,7 +176,7 @@ def serve(enhancer: Enhancer, model: str, host: str, port: int, channel: int = 0
         host, port: As for :func:`launch`.
 
     Raises:
-        OSError: The port cannot be had.
+        OSError: If the port is taken or not allowed.
     """
     with tempfile.TemporaryDirectory() as folder:
         page = build_page(enhancer, model, folder, channel)
@@ -185,10 +185,10 @@ def serve(enhancer: Enhancer, model: str, host: str, port: int, channel: int = 0
 
 
 def check_gradio() -> None:
-    """Make sure that what the page is made with is installed.
+    """Make sure that the package that makes the page is installed.
 
     Raises:
-        RuntimeError: It is not; says how to install it.
+        RuntimeError: If gradio is not installed; the message says how to install it.
     """
     if find_spec("gradio") is None:
         raise RuntimeError("the demo needs gradio, which is not installed: run pip install gradio")

@@ -1,4 +1,4 @@
-"""What a model is, in the words and units that users compare by."""
+"""A description of a model, in the words and units by which users compare models."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def describe(model: str) -> dict[str, str]:
         model: As for :func:`load_enhancer`.
 
     Returns:
-        Values with their units, by name. Real-time factor and multiply-accumulates are there if
-        the model was measured (stage 8, or ``python -m espnet2_tfckd.stages.profile``), scores if
-        it was scored (stage 9).
+        Values with their units, by name. They include real-time factor and multiply-accumulates if
+        the model was measured (stage 8, or ``python -m espnet2_tfckd.stages.profile``), and scores
+        if it was scored (stage 9).
 
     Raises:
         As :func:`load_enhancer`.

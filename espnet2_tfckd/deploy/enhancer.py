@@ -1,4 +1,4 @@
-"""Trained models of every form behind one interface: from mixture to estimate, block by block."""
+"""One interface for trained models of every form: from mixture to estimate, block by block."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ class Enhancer(ABC):
     """A model that enhances signals of any length in bounded memory.
 
     Attributes:
-        rate: Sampling rate, and whether the model states it.
+        rate: Sampling rate, with whether the model states it.
         microphones: Channels of the mixture.
         causal: Whether no frame depends on later ones.
-        n_fft: Samples of a frame; where causal, also the algorithmic latency.
+        n_fft: Samples of a frame; for a causal model, also the algorithmic latency.
         hop_length: Samples from frame to frame.
     """
 
@@ -52,38 +52,38 @@ class Enhancer(ABC):
             blocks: The mixture, each block (samples, microphones), float32.
 
         Yields:
-            The estimate, (samples,); as many samples in all.
+            The estimate, (samples,); in total as many samples as the mixture.
         """
 
     @abstractmethod
     def use_threads(self, number: int) -> None:
-        """Limit the threads that this process computes on."""
+        """Limit the number of threads that this process computes on."""
 
     @abstractmethod
     def new_step(self) -> Callable[[np.ndarray], np.ndarray]:
-        """A causal network at the start of a signal.
+        """Return a step function of a causal network at the start of a signal.
 
         Returns:
-            Complex spectra of the next frames, (T, microphones, F), to those of the estimate,
-            (T, F).
+            A function from complex spectra of the next frames, (T, microphones, F), to those of the
+            estimate, (T, F).
         """
 
 
 class TorchEnhancer(Enhancer):
     """An ESPnet enhancement model.
 
-    A causal DPDCRN is handed frames and remembers; other models are handed windows of 30 s that
-    fade into each other over 1 s, signals of up to 45 s whole.
+    A causal DPDCRN gets frames and keeps states between them. Other models get windows of 30 s that
+    are cross-faded over 1 s, or the whole signal if it lasts at most 45 s.
 
     Args:
         exp_dir: Experiment directory.
         inference_model: Name of the checkpoint in it.
         device: As for torch.
-        streaming: Take one frame at a time, as a live signal comes; the result is the same.
+        streaming: Take one frame at a time, as a live signal arrives; the result is the same.
 
     Raises:
-        ValueError: If ``streaming`` is asked of a model that looks ahead, or a file of the model
-            is damaged; names it.
+        ValueError: If the model looks ahead but ``streaming`` is asked for, or a file of the model
+            is damaged; the message names it.
         RuntimeError: If torch or ESPnet is not installed.
     """
 
@@ -140,12 +140,12 @@ class TorchEnhancer(Enhancer):
         return _Steps(self.model.separator, self._separate_speech.device)
 
     def enhance_at_once(self, window: np.ndarray) -> np.ndarray:
-        """A signal (samples, microphones) to its estimate (samples,), by ESPnet's inference."""
+        """Enhance a signal (samples, microphones) to (samples,) by ESPnet's inference."""
         return separated(self._separate_speech, window, self.sample_rate)
 
 
 class _Steps:
-    """A causal separator with its states, from spectra (T, M, F) to the estimate's (T, F)."""
+    """A causal separator and its states: from spectra (T, M, F) to the estimate's (T, F)."""
 
     def __init__(self, separator, device: str):
         self.separator, self.device, self.states = separator, device, None
@@ -160,16 +160,16 @@ class _Steps:
 
 
 class OnnxEnhancer(Enhancer):
-    """An exported model; one that looks ahead is handed windows as in :class:`TorchEnhancer`.
+    """An exported model; if it looks ahead, it gets windows as in :class:`TorchEnhancer`.
 
     Args:
         folder: Folder of stage 12.
-        streaming: Insist on taking one frame at a time.
-        int8: Take the network with weights of 8 bits.
+        streaming: Require that one frame is taken at a time.
+        int8: Use the network with weights of 8 bits.
 
     Raises:
-        ValueError: If the folder holds no usable export, ``streaming`` is asked of a model that
-            looks ahead, or ``int8`` where there is no such network.
+        ValueError: If the folder holds no usable export, the model looks ahead but ``streaming`` is
+            asked for, or it lacks the network that ``int8`` asks for.
     """
 
     def __init__(self, folder: str | Path, streaming: bool = False, int8: bool = False):
@@ -201,7 +201,7 @@ class OnnxEnhancer(Enhancer):
         )
 
     def use_threads(self, number: int) -> None:
-        """Nothing is to be done: the networks run on one thread."""
+        """Does nothing: the networks run on one thread."""
 
     def new_step(self) -> Callable[[np.ndarray], np.ndarray]:
         return _reported(self._session().step, self._folder)
@@ -213,7 +213,7 @@ class OnnxEnhancer(Enhancer):
 
 
 def _reported(run: Callable, folder: Path) -> Callable:
-    """onnxruntime's errors are of no kind that a command line reports."""
+    """Turn errors of onnxruntime into a kind that a command line reports."""
 
     def reported(signal: np.ndarray) -> np.ndarray:
         try:
@@ -229,35 +229,35 @@ def _reported(run: Callable, folder: Path) -> Callable:
 def load_enhancer(
     model: str, device: str = "cpu", streaming: bool = False, int8: bool = False
 ) -> Enhancer:
-    """Load a model by whatever names it.
+    """Load a model of any form.
 
     Args:
         model: Experiment directory, folder of an ONNX export, packed ``.zip``, or id on the hub.
         device: As for torch.
         streaming: Take one frame at a time.
-        int8: Take the ONNX networks with weights of 8 bits.
+        int8: Use the ONNX networks with weights of 8 bits.
 
     Raises:
-        FileNotFoundError: If there is no such file or folder.
-        ValueError: If it holds no usable model, or one that cannot stream or has no weights of 8
-            bits where that is asked for.
+        FileNotFoundError: If the file or folder is not there.
+        ValueError: If it holds no usable model, or if streaming or weights of 8 bits are asked for
+            and the model has none.
         ConnectionError: If the hub cannot be reached or has no such model.
-        RuntimeError: If it is no ONNX export, and torch or ESPnet is not installed.
+        RuntimeError: If it is not an ONNX export, and torch or ESPnet is not installed.
     """
     folder = model_folder(model)
     if (folder / "meta.json").is_file():
         return OnnxEnhancer(folder, streaming, int8)
     if int8:
-        raise ValueError(f"{model} is no ONNX export: only those have int8 networks")
-    with redirect_stdout(sys.stderr):  # what ESPnet prints while it is imported is no output
+        raise ValueError(f"{model} is not an ONNX export: only those have int8 networks")
+    with redirect_stdout(sys.stderr):  # keep what ESPnet prints on import out of the output
         return TorchEnhancer(folder, CHECKPOINT, device, streaming)
 
 
 def require_espnet(model: str) -> None:
-    """Make sure that what runs an ESPnet model is installed.
+    """Make sure that torch and ESPnet, which run an ESPnet model, are installed.
 
     Raises:
-        RuntimeError: If it is not; says how to install it.
+        RuntimeError: If torch or ESPnet is not installed; the message says how to install it.
     """
     if missing := [name for name in ("torch", "espnet2") if find_spec(name) is None]:
         raise RuntimeError(
@@ -268,7 +268,7 @@ def require_espnet(model: str) -> None:
 
 
 def model_folder(model: str) -> Path:
-    """Folder of a model, after fetching and unpacking it if it is published or packed.
+    """Folder of a model; a published or packed model is fetched and unpacked first.
 
     Raises:
         As :func:`load_enhancer`.

@@ -1,4 +1,4 @@
-"""Reading a folder of ONNX networks: what its files say has to agree before audio goes through."""
+"""Reading a folder of ONNX networks and checking that its files agree, before audio is enhanced."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from espnet2_tfckd.cli import read_json
 
 FACTS = ("sample_rate", "n_fft", "hop_length", "microphones", "ref_channel")
 PROPERTY = "espnet2_tfckd"  # of a network: the facts that it was exported with
-_REMEDY = "export the model again, or fetch the folder anew"
+_REMEDY = "export the model again, or fetch the folder again"
 
 
 def read_export(folder: str | Path) -> dict:
     """Read ``meta.json`` of an export.
 
     Returns:
-        Its contents; rate, STFT and networks are there, and the networks' files in the folder.
+        Its contents, complete with rate, STFT and networks; the networks' files are in the folder.
 
     Raises:
-        FileNotFoundError: If there is no ``meta.json``.
-        ValueError: If it is damaged or not as stage 12 writes it; names the entry.
+        FileNotFoundError: If ``meta.json`` is not there.
+        ValueError: If it is damaged or not as stage 12 writes it; the message names the entry.
     """
     path = Path(folder) / "meta.json"
     if not path.is_file():
@@ -49,7 +49,7 @@ def read_export(folder: str | Path) -> dict:
 
 
 def _check_file(folder: Path, network: object, entry: str) -> None:
-    """Only files of the folder are opened, whatever it says."""
+    """Refuse a file outside the folder, whatever ``meta.json`` says."""
     name = network.get("file") if isinstance(network, dict) else None
     if not isinstance(name, str) or not name.endswith(".onnx"):
         raise ValueError(f"{entry} names no ONNX file: {_REMEDY}")
@@ -69,13 +69,13 @@ def _is_state(state: object) -> bool:
 
 
 def check_network(folder: str | Path, meta: dict, name: str, int8: bool = False) -> None:
-    """Check a network against ``meta.json``, and that it runs.
+    """Check that a network agrees with ``meta.json``, and that it runs.
 
     Args:
         folder: Folder of the export.
         meta: From :func:`read_export`.
         name: ``offline`` or ``streaming``.
-        int8: Check the one with weights of 8 bits.
+        int8: Check the network with weights of 8 bits.
 
     Raises:
         ValueError: If the network cannot be read, does not run, or ``meta.json`` contradicts it.
@@ -88,7 +88,7 @@ def check_network(folder: str | Path, meta: dict, name: str, int8: bool = False)
         session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
         stated = json.loads(session.get_modelmeta().custom_metadata_map.get(PROPERTY, "{}"))
     except Exception as error:  # onnxruntime raises kinds of its own
-        raise ValueError(f"{path} is no ONNX network ({_line(error)}): {_REMEDY}") from error
+        raise ValueError(f"{path} is not an ONNX network ({_line(error)}): {_REMEDY}") from error
     bins = meta["n_fft"] // 2 + 1
     expected = {"mixture": [1, 2 * meta["microphones"], 1, bins]}
     expected |= {state["name"]: state["shape"] for state in model.get("states", [])}
@@ -121,7 +121,7 @@ def _line(error: Exception) -> str:
 
 
 def stamp(path: str | Path, meta: dict) -> None:
-    """Write into a network the facts of ``meta.json`` that its graph does not tell."""
+    """Write into a network the facts of ``meta.json`` that its graph does not show."""
     import onnx
 
     network = onnx.load(str(path))

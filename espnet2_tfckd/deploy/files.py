@@ -1,4 +1,4 @@
-"""Enhancing audio files: whatever rate and channels they have, in bounded memory."""
+"""Enhancing audio files of any rate and number of channels, in bounded memory."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from espnet2_tfckd.deploy.enhancer import Enhancer
 from espnet2_tfckd.deploy.streaming import Blocks, resampled
 
 STANDARD_STREAM = "-"
-_LEAST_SECONDS = 0.5  # in less, the mean of a signal is no offset
+_LEAST_SECONDS = 0.5  # the mean of a shorter signal says nothing about an offset
 _LARGE_OFFSET = 0.05  # of the signal's root mean square without it
 
 
 @dataclass
 class Outcome:
-    """What became of a file.
+    """The outcome for a file.
 
     Attributes:
         source: The file.
-        target: Where the estimate is; None if it failed.
-        messages: What the user should know of it.
+        target: Path of the estimate; None if enhancing failed.
+        messages: What the user should know about it.
         error: Why it failed.
     """
 
@@ -46,20 +46,20 @@ class Outcome:
 
 
 def plan(inputs: list[str], output: str) -> list[tuple[str, str]]:
-    """Which file becomes which.
+    """Decide which output each input gets.
 
     Args:
         inputs: Files, folders (with all audio below them), or ``-`` for standard input.
-        output: A file for one file, ``-`` for standard output, else a folder, in which the files
-            of a folder keep their places.
+        output: A file for one input, ``-`` for standard output, otherwise a folder, in which the
+            files of an input folder keep their relative paths.
 
     Returns:
         Pairs of source and target.
 
     Raises:
         FileNotFoundError: If an input is not there, or a folder holds no audio.
-        ValueError: If two files would get the same name, several are to go into one, the output has
-            no name or another suffix than what is written, or an input would be overwritten.
+        ValueError: If two outputs would have the same name, several inputs would go into one file,
+            the output has no name or an unsupported suffix, or an input would be overwritten.
     """
     if not output.strip():
         raise ValueError("--output is empty: name a file or a folder")
@@ -82,7 +82,7 @@ def plan(inputs: list[str], output: str) -> list[tuple[str, str]]:
 
 
 def _sources(name: str) -> list[tuple[str, Path]]:
-    """Files that an input stands for, each with its name in a folder of outputs."""
+    """Files that an input stands for, each with its name in the output folder."""
     path = Path(name)
     if not name.strip():
         raise FileNotFoundError("an empty name is not there: name files or folders")
@@ -126,18 +126,18 @@ def enhance_file(
     channel: int = 0,
     progress: Callable[[float], None] = lambda seconds: None,
 ) -> Outcome:
-    """Enhance one file. Its level is kept; an earlier target stays where this fails.
+    """Enhance one file and keep its level. If this fails, an earlier target stays.
 
     Args:
         enhancer: The model.
         source: Audio file, or ``-``.
-        target: File to write, or ``-``; at the model's rate, one channel, with the bits of the
-            source, 16 or more.
+        target: File to write, or ``-``; it has the model's rate, one channel, and the bits of the
+            source, at least 16.
         channel: Which channel a model for one microphone takes of several.
         progress: Called with the seconds that have been read since the last call.
 
     Returns:
-        What became of it; nothing is raised for what is wrong with the file.
+        The outcome; faults of the file are reported there and not raised.
     """
     outcome = Outcome(source)
     try:
@@ -161,10 +161,10 @@ def enhance_file(
 
 
 def _offset(source: str | io.BytesIO, channel: int, outcome: Outcome) -> float:
-    """The constant that a channel's samples are shifted by, if it is large enough to harm.
+    """The constant offset of each channel, if it is large enough to do harm.
 
-    A faulty converter adds one; networks that never saw any lose decibels by it (1.6 dB where it is
-    0.1), and none if it is taken away and put back.
+    A faulty converter adds an offset. Networks that were trained without one lose decibels by it
+    (1.6 dB at an offset of 0.1), but none if it is removed first and added again afterwards.
     """
     count, total, energy = 0, 0.0, 0.0
     with open_audio(source) as audio:
@@ -190,7 +190,7 @@ def _named(source: str, error: Exception) -> str:
 
 
 def read_mixture(source: str, enhancer: Enhancer, channel: int = 0) -> np.ndarray:
-    """Read a whole file in the rate and channels that a model takes.
+    """Read a whole file at the rate and with the channels that a model takes.
 
     Args:
         source: Audio file.
@@ -201,7 +201,7 @@ def read_mixture(source: str, enhancer: Enhancer, channel: int = 0) -> np.ndarra
         The mixture, (samples, microphones).
 
     Raises:
-        ValueError: If the file cannot be read or does not suit the model; names it.
+        ValueError: If the file cannot be read or does not suit the model; the message names it.
     """
     try:
         with open_audio(source) as audio:

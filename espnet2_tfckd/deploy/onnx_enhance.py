@@ -16,7 +16,7 @@ import soundfile
 
 
 class Enhancer:
-    """STFT framing around an exported network, whose folder holds this file."""
+    """An exported network with its STFT; this file lies in the network's folder."""
 
     def __init__(self, folder, offline=False, int8=False):
         self.meta = json.loads((Path(folder) / "meta.json").read_text(encoding="utf-8"))
@@ -35,11 +35,11 @@ class Enhancer:
         self.window = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(size) / size)).astype(np.float32)
 
     def reset(self):
-        """Forget what was enhanced before: another recording begins."""
+        """Forget what was enhanced before, because another recording begins."""
         self.states = [np.zeros(shape, np.float32) for shape in self.state_shapes]
 
     def step(self, spectrum):
-        """Complex spectrum (T, M, F) to the estimate's (T, F); in streaming, T is 1."""
+        """Enhance a complex spectrum (T, M, F) to (T, F); in streaming, T is 1."""
         parts = np.concatenate([spectrum.real, spectrum.imag], 1).transpose(1, 0, 2)
         feed = dict(zip(self.state_names, self.states, strict=True))
         feed["mixture"] = parts[None].astype(np.float32)
@@ -47,7 +47,7 @@ class Enhancer:
         return estimate[0, 0] + 1j * estimate[0, 1]
 
     def enhance(self, signal):
-        """A recording (samples, M) to the estimate (samples,)."""
+        """Enhance a recording (samples, M) to (samples,)."""
         size, hop = self.meta["n_fft"], self.meta["hop_length"]
         self.reset()
         # Whole hops: after any other length, only the edge of one window would cover the end.
@@ -70,7 +70,7 @@ class Enhancer:
 
 
 def enhance_file(enhancer, source, target):
-    """Enhance a file into a wav file of 32-bit floats, which gets its name once it is whole."""
+    """Enhance a file to a wav file of 32-bit floats, which gets its name once it is complete."""
     if os.path.exists(target) and os.path.samefile(source, target):
         raise ValueError("would be overwritten: name another output")
     if not target.lower().endswith(".wav"):

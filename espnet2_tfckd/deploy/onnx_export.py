@@ -1,4 +1,4 @@
-"""A trained DPDCRN as ONNX files, with what a runtime needs to know beside them."""
+"""Writing a trained DPDCRN as ONNX files, with a description that a runtime needs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _CHECKED_FRAMES = 100
 
 
 class OfflineNetwork(nn.Module):
-    """Spectrum of a mixture to that of the estimate, in real numbers, of which ONNX is made.
+    """From a mixture's spectrum to the estimate's, in real numbers, as ONNX needs them.
 
     Shape:
         (B, 2M, T, F), real parts of all channels, then imaginary parts, to (B, 2, T, F).
@@ -60,7 +60,7 @@ class OfflineNetwork(nn.Module):
 
 
 class StreamingNetwork(OfflineNetwork):
-    """The same frame by frame: (B, 2M, 1, F) and the states, to (B, 2, 1, F) and the states."""
+    """The same frame by frame: from (B, 2M, 1, F) and the states to (B, 2, 1, F) and the states."""
 
     def forward(self, mixture: torch.Tensor, *states: torch.Tensor) -> tuple[torch.Tensor, ...]:
         stream = Stream(states)
@@ -68,7 +68,7 @@ class StreamingNetwork(OfflineNetwork):
 
 
 def _polar(real: torch.Tensor, imaginary: torch.Tensor):
-    """Magnitude, and cosine and sine of the angle, which is 0 where the magnitude is."""
+    """Magnitude, and cosine and sine of the angle; the angle is 0 where the magnitude is 0."""
     magnitude = torch.sqrt(real**2 + imaginary**2)
     is_zero = magnitude == 0
     safe = torch.where(is_zero, 1.0, magnitude)
@@ -86,16 +86,16 @@ def export_onnx(
 
     Args:
         model: The enhancement model: STFT, DPDCRN, STFT.
-        folder: Where to write. An earlier export in it is replaced, other files are left alone.
+        folder: Where to write. An earlier export in it is replaced; other files are left alone.
         rate: Sampling rate of the model.
-        notes: More for ``meta.json``: licence, training configuration.
+        notes: More entries for ``meta.json``: licence, training configuration.
 
     Returns:
         What ``meta.json`` says.
 
     Raises:
-        ValueError: If the network is no DPDCRN on an STFT that the example knows, or the folder
-            holds files of somebody else under the names that an export needs.
+        ValueError: If the network is not a DPDCRN on an STFT that the example knows, or the folder
+            holds other files under the names that an export needs.
         RuntimeError: If onnxruntime's results differ from torch's by more than 1e-4; an earlier
             export then stays.
     """
@@ -134,7 +134,7 @@ def export_onnx(
 
 
 def _earlier_files(folder: Path) -> list[Path]:
-    """Networks that an earlier export has left, after checking that no other file is replaced."""
+    """Networks that an earlier export left; first check that no other file is replaced."""
     try:
         meta = read_json(folder / "meta.json", default=None)
         is_export = {"n_fft", "models"} <= meta.keys()
@@ -192,7 +192,7 @@ def _check_exportable(model: ESPnetEnhancementModel) -> None:
 
 
 def has_plain_stft(model: ESPnetEnhancementModel) -> bool:
-    """Whether the model is on the STFT that streaming outside of ESPnet knows."""
+    """Whether the model uses the STFT that streaming outside ESPnet supports."""
     stft = getattr(model.encoder, "stft", None)
     return stft is not None and (
         stft.win_length in (None, stft.n_fft)
@@ -218,7 +218,7 @@ def _write(
     states: list[torch.Tensor],
     meta: dict,
 ) -> float:
-    """Export, run both over the inputs one after the other, return the largest difference."""
+    """Export, run both on one input after the other, and return the largest difference."""
     import onnxruntime
 
     names = [f"state{n}" for n in range(len(states))]

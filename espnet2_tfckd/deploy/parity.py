@@ -1,4 +1,4 @@
-"""Whether a causal model gives the same frame by frame as at once, and what a frame costs."""
+"""Does a causal model give the same frame by frame as at once, and what does a frame cost?"""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _SETTLED = 0.2  # part of the long signal after which memory must not grow any m
 
 @dataclass
 class Parity:
-    """How far a streaming network is from the same network at once.
+    """How far the output of a streaming network is from that of the same network run at once.
 
     Attributes:
         name: ``torch`` or ``onnx``.
         differences: Largest absolute difference of samples, by the frames handed over at a time.
-        long_difference: That of the long signal, frame by frame against torch in chunks.
+        long_difference: The same for the long signal, frame by frame against torch in chunks.
         frame_ms: Milliseconds that each frame of the long signal took.
         growth_mb: MiB by which the peak memory of the process grew after the first fifth of it.
     """
@@ -48,11 +48,11 @@ class Parity:
 
 
 def measure_parity(model: str, sources: list[str], minutes: float) -> list[Parity]:
-    """Compare a causal model frame by frame with the model at once, on real signals.
+    """Compare a causal model, run frame by frame, with the same model run at once, on real signals.
 
-    Up to a minute of every file, from a start drawn at random, is enhanced at once by ESPnet's
-    inference and in chunks of 1, 7 and 250 frames. Then the files, repeated until ``minutes`` are
-    full, are enhanced frame by frame, each frame timed.
+    Up to a minute of every file, from a random start, is enhanced at once by ESPnet's inference and
+    in chunks of 1, 7 and 250 frames. Then the files, repeated until they fill ``minutes``, are
+    enhanced frame by frame, and each frame is timed.
 
     Args:
         model: Experiment directory, packed ``.zip`` or id on the hub; the ONNX export of stage 12
@@ -64,8 +64,8 @@ def measure_parity(model: str, sources: list[str], minutes: float) -> list[Parit
         One object for torch, and one for ONNX if there is an export.
 
     Raises:
-        FileNotFoundError: There is no such model.
-        ValueError: The model looks ahead, or a file cannot be read or is too short.
+        FileNotFoundError: If the model is not there.
+        ValueError: If the model looks ahead, or a file cannot be read or is too short.
     """
     folder = model_folder(model)
     at_once = TorchEnhancer(folder, streaming=True)
@@ -136,7 +136,7 @@ def _measure_long(
 
 
 def _repeated(mixtures: list[np.ndarray], samples: int) -> Iterator[np.ndarray]:
-    """The mixtures one after the other, over and over, cut to a number of samples."""
+    """The mixtures one after the other, again and again, up to a number of samples."""
     left = samples
     while left > 0:
         for mixture in mixtures:
@@ -147,7 +147,7 @@ def _repeated(mixtures: list[np.ndarray], samples: int) -> Iterator[np.ndarray]:
 
 
 def _peak_mb() -> float:
-    """Memory of this process at its highest, in MiB."""
+    """Peak memory of this process in MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1024 if sys.platform == "linux" else 1024**2)
 

@@ -20,18 +20,18 @@ WRITTEN = ".written.json"  # in the folder, not on the hub: digests of what was 
 
 @dataclass(frozen=True)
 class Publication:
-    """What a repository on the hub is made of.
+    """The parts of a repository on the hub.
 
     Attributes:
         repo_id: ``<user>/<model>``.
-        exp_dir: Experiment directory; its folder ``onnx``, if there is one, goes along.
+        exp_dir: Experiment directory; its folder ``onnx``, if there is one, is published too.
         packed: The model as stage 11 packs it.
         results: ``results.json`` of stage 9.
         license: Identifier of the model's licence, such as ``cc-by-4.0``.
         corpus: Name of the training corpus.
         corpus_license: Its licence, in words.
         teacher: Name of the teacher in the results, if there was one.
-        samples: Audio files to listen to, by the names that they get.
+        samples: Audio files to listen to, by the names that they get in the repository.
     """
 
     repo_id: str
@@ -51,19 +51,19 @@ class Publication:
 
 
 def write_folder(publication: Publication, folder: str | Path) -> Path:
-    """Write everything that is to be published.
+    """Write everything that will be published.
 
     Args:
         publication: What is published.
-        folder: Where to. What was written to it earlier is replaced.
+        folder: Folder to write. What was written to it earlier is replaced.
 
     Returns:
         ``folder``: the unpacked model with ``meta.yaml``, card, samples and ONNX files.
 
     Raises:
         FileNotFoundError: If the packed model, the results or a sample is not there.
-        ValueError: If the model has no scores, no licence is named, the packed model is damaged,
-            or ``folder`` holds anything that was not written here.
+        ValueError: If the model has no scores, no licence is named, the packed model is damaged, or
+            ``folder`` holds anything that this function did not write.
     """
     folder = Path(folder)
     if not publication.license or not publication.corpus_license:
@@ -88,7 +88,7 @@ def write_folder(publication: Publication, folder: str | Path) -> Path:
 
 
 def _add_files(publication: Publication, rows: list[dict], folder: Path) -> None:
-    """Card, samples and ONNX files to the unpacked model, and the record of all that is there."""
+    """Add card, samples and ONNX files to the unpacked model, and a record of all files."""
     onnx = publication.exp_dir / "onnx"
     if onnx.is_dir():
         shutil.copytree(onnx, folder / "onnx")
@@ -113,7 +113,7 @@ def _add_files(publication: Publication, rows: list[dict], folder: Path) -> None
 
 
 def _refuse_inputs(publication: Publication, folder: Path) -> None:
-    """The folder must neither hold nor be in what goes into it."""
+    """Refuse a folder that contains, or lies in, what goes into it."""
     exp_dir = publication.exp_dir
     inputs = [exp_dir / name for name in ("config.yaml", "onnx", "images")]
     inputs += [publication.packed, publication.results, *publication.samples.values()]
@@ -121,7 +121,7 @@ def _refuse_inputs(publication: Publication, folder: Path) -> None:
 
 
 def _refuse_others_files(folder: Path) -> None:
-    """Only what was written here earlier is replaced, and only if nobody has changed it since."""
+    """Refuse to replace what was not written here, or was changed since."""
     if not folder.exists():
         return
     if not folder.is_dir():
@@ -135,7 +135,7 @@ def _refuse_others_files(folder: Path) -> None:
 
 
 def _files(folder: Path) -> list[Path]:
-    """Everything in a folder but folders, the record, and what the hub's library keeps there."""
+    """All files in a folder except the record and what the hub's library keeps there."""
     return [
         path
         for path in sorted(folder.rglob("*"))
@@ -162,9 +162,9 @@ def _scores(publication: Publication) -> list[dict]:
 
 
 def upload(folder: str | Path, repo_id: str, private: bool = False) -> str:
-    """Upload a folder to the hub. What is there already is not sent again.
+    """Upload a folder to the hub. Files that are already there are not sent again.
 
-    The token is that of the environment (``HF_TOKEN``) or of ``hf auth login``.
+    The token comes from the environment (``HF_TOKEN``) or from ``hf auth login``.
 
     Returns:
         The repository's address.

@@ -1,4 +1,4 @@
-"""Exported networks with weights of 8 bits, and what that costs in quality and time."""
+"""Exported networks with weights of 8 bits, and their cost in quality and time."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _METRICS = {"si_sdr": si_sdr, "pesq_wb": pesq_wb}
 def quantise_export(
     folder: str | Path, data_dir: str | Path, num_utterances: int = NUM_UTTERANCES
 ) -> dict:
-    """Write every network of an export with weights of 8 bits beside it, and measure the loss.
+    """Add to every network of an export one with weights of 8 bits, and measure the loss.
 
-    Weights of convolutions and matrix products become integers once, what goes into them whenever
-    they run, by its range at that moment (dynamic quantisation), so that nothing is calibrated. The
-    range is that of a frame in the streaming network and of all frames in the offline one, which
-    is why the former stays closer to its original.
+    Weights of convolutions and matrix products become integers once. Their inputs become integers
+    whenever they run, by their range at that moment (dynamic quantisation), so nothing needs to be
+    calibrated. The range is taken over a frame in the streaming network and over all frames in the
+    offline one. So the streaming network stays closer to its original.
 
     ``meta.json`` then has an entry ``int8`` for each network: ``file``, ``bytes`` and
     ``float_bytes``; ``si_sdr_change`` in dB and ``pesq_wb_change``, means of int8 minus float over
@@ -76,7 +76,7 @@ def quantise_export(
 
 
 def quantise(source: Path, target: Path, meta: dict) -> None:
-    """Write a network with convolutions and matrix products of 8 bits."""
+    """Write a network whose convolutions and matrix products have 8 bits."""
     from onnxruntime.quantization import QuantType, quantize_dynamic
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -95,7 +95,7 @@ def quantise(source: Path, target: Path, meta: dict) -> None:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep onnxruntime's advice about preparing a network, which is prepared, to itself."""
+    """Suppress onnxruntime's advice to prepare a network, because the network is prepared."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -136,7 +136,7 @@ def measure_loss(
         ``num_utterances``.
 
     Raises:
-        ValueError: A metric can score no utterance.
+        ValueError: If a metric cannot score any utterance.
     """
     networks = {int8: Enhancer(folder, offline, int8) for int8 in (False, True)}
     seconds = dict.fromkeys(networks, 0.0)

@@ -1,4 +1,4 @@
-"""Audio of any length as blocks: reading, resampling, and enhancing without seams."""
+"""Audio of any length in blocks: reading, resampling, and enhancing without audible joins."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def resampled(blocks: Iterable[np.ndarray], rate: int, target: int, channels: in
 
 
 class _Buffer:
-    """Samples that have arrived and have not been used up."""
+    """Samples that have arrived and have not been used yet."""
 
     def __init__(self, blocks: Iterable[np.ndarray], channels: int):
         self._blocks = iter(blocks)
@@ -34,7 +34,7 @@ class _Buffer:
         self.ended = False
 
     def fill(self, size: int) -> None:
-        """Read on until there are ``size`` samples or no more come."""
+        """Read on until there are ``size`` samples or the signal ends."""
         parts = [self.samples]
         have = len(self.samples)
         while have < size and not self.ended:
@@ -53,9 +53,10 @@ class _Buffer:
 def whole_hops(signal: np.ndarray, n_fft: int, hop: int) -> np.ndarray:
     """Continue a signal by its reflection to a whole number of hops, more than half a window.
 
-    A centred STFT of any other length ends with a frame whose window is almost 0 where no other
-    frame covers the signal, so that the inverse STFT divides by almost 0: a click. After this two
-    frames or more cover every sample. Everything that enhances pads so, and cuts the estimate.
+    With any other length, a centred STFT ends with a frame whose window is almost 0 where no other
+    frame covers the signal. The inverse STFT then divides by almost 0, which makes a click. After
+    this padding, two or more frames cover every sample. All code that enhances pads in this way,
+    and cuts the estimate.
 
     Args:
         signal: (samples, ...), one sample or more.
@@ -72,7 +73,7 @@ def whole_hops(signal: np.ndarray, n_fft: int, hop: int) -> np.ndarray:
 
 
 def separated(separate_speech: SeparateSpeech, mixture: np.ndarray, rate: int) -> np.ndarray:
-    """A whole signal by ESPnet's inference, without its click at the end and of any length.
+    """Enhance a whole signal of any length by ESPnet's inference, without its click at the end.
 
     Args:
         separate_speech: The model.
@@ -95,7 +96,7 @@ def separated(separate_speech: SeparateSpeech, mixture: np.ndarray, rate: int) -
 
 
 def _framing(encoder) -> tuple[int, int]:
-    """Samples of a frame, and from frame to frame, of ESPnet's encoder; (1, 1) if it has none."""
+    """Window and hop of ESPnet's encoder in samples; (1, 1) if it has none."""
     stft = getattr(encoder, "stft", None)
     if stft is not None:
         return stft.n_fft, stft.hop_length
@@ -111,18 +112,19 @@ def enhanced_frames(
     hop: int,
     frames_per_step: int,
 ) -> Blocks:
-    """Enhance with a network that remembers what came before: exactly as all at once.
+    """Enhance with a network that keeps states; the result is the same as all at once.
 
-    The frames are those of a centred STFT with a Hann window of the signal as :func:`whole_hops`
-    continues it, its ends reflected.
+    The signal is continued by :func:`whole_hops` and its ends are reflected. Its frames are those
+    of a centred STFT with a Hann window.
 
     Args:
         blocks: The signal, each block (samples, channels).
         channels: Channels of the signal.
-        step: Complex spectra (T, channels, F) of the next frames to the estimate's (T, F).
+        step: Function from complex spectra (T, channels, F) of the next frames to the estimate's
+            (T, F).
         n_fft: Length of window and transform.
         hop: Samples from frame to frame; at most half a window.
-        frames_per_step: Frames T handed over at a time; fewer at the end.
+        frames_per_step: Frames T for each call of ``step``; fewer at the end.
 
     Yields:
         The estimate, (samples,), as many samples in all as the signal has.
@@ -183,13 +185,14 @@ def enhanced_windows(
     size: int,
     overlap: int,
 ) -> Blocks:
-    """Enhance with a network that looks at a whole signal: in windows that are cross-faded.
+    """Enhance with a network that needs a whole signal, in windows that are cross-faded.
 
     Args:
         blocks: The signal, each block (samples, channels).
         channels: Channels of the signal.
-        enhance: Signal (samples, channels) to the estimate (samples,).
-        size: Samples of a window; a signal up to one and a half times as long is taken whole.
+        enhance: Function from a signal (samples, channels) to the estimate (samples,).
+        size: Samples of a window; a signal of up to one and a half times this length is taken
+            whole.
         overlap: Samples over which one window fades into the next.
 
     Yields:

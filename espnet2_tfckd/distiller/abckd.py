@@ -17,18 +17,18 @@ from espnet2_tfckd.functional import widened
 class ABCKDDistiller(AbsDistiller):
     """Mean squared error of every student layer towards its own mixture of all teacher layers.
 
-    The shares of the mixture are the weights of :class:`LayerAttention`; the student's layer is
-    projected to the teacher's width by a 1x1 convolution. Layers of all sets take part.
+    The weights of :class:`LayerAttention` are the shares of the mixture. A 1x1 convolution projects
+    the student's layer to the teacher's width. Layers of all sets take part.
 
     Args:
         sizes: Sizes of the features and of a training batch.
 
     References:
         arXiv 2305.16665: as many targets as student layers, each attended from all teacher layers.
-        The attention is that of SemCKD (arXiv 2012.03236), which needs no layers of one size. To be
-        mixed, layers are averaged down in frequency to the narrowest, and given silent channels up
-        to the widest. Teacher layers are not projected: a learnt projection of the target could
-        make it trivial.
+        The attention is that of SemCKD (arXiv 2012.03236), which allows layers of different sizes.
+        Before they are mixed, layers are averaged in frequency to the narrowest, and padded with
+        silent channels to the widest. Teacher layers are not projected: a learnt projection of the
+        target could make the target trivial.
     """
 
     def __init__(

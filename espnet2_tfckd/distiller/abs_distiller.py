@@ -1,4 +1,4 @@
-"""What every distillation scheme takes and returns."""
+"""The interface of all distillation schemes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class DistillInputs:
     """What one network made of a batch.
 
     Attributes:
-        feature_sets: ``encoder``, ``bottleneck`` and ``decoder``: the output of each layer of the
-            set in the order of the signal's way, (B, C, T, F). Empty where a network hands out none
-            and nobody names its layers.
+        feature_sets: For ``encoder``, ``bottleneck`` and ``decoder``, the output of each layer in
+            the order in which the signal passes them, (B, C, T, F). Empty if a network does not
+            hand out features and the configuration names no layers.
         spectrum: Complex spectrum of the estimate, (B, T, F).
         waveform: Estimate in the time domain, (B, samples).
         reference: Complex spectrum of the signal to be estimated, (B, T, F).
@@ -34,7 +34,7 @@ class DistillInputs:
     reference: torch.Tensor | None = None
 
     def detach(self) -> DistillInputs:
-        """The same tensors without their history, as a teacher's must be."""
+        """The same tensors without gradient history, as a teacher's must be."""
         return DistillInputs(
             {name: [x.detach() for x in layers] for name, layers in self.feature_sets.items()},
             self.spectrum.detach(),
@@ -61,17 +61,17 @@ class Sizes:
 
 
 class AbsDistiller(nn.Module, ABC):
-    """A distillation loss, with whatever it learns beside the student.
+    """A distillation loss, with the parameters that it learns beside the student.
 
     A scheme is built as ``Scheme(sizes, **distiller_conf)``: each further argument of its
     ``__init__`` is an option of the YAML.
 
     Attributes:
-        uses_features: Whether the scheme compares features, and not outputs alone.
-        revision: Raised when the scheme computes something else than it did; what was trained with
-            an earlier revision does not count as trained with the present one.
-        updates: Training batches so far, the present one included; counted by who calls the scheme,
-            and kept in checkpoints.
+        uses_features: Whether the scheme compares features, and not only outputs.
+        revision: Raised when the scheme computes something else than before. A student that was
+            trained with an earlier revision does not count as trained with the present one.
+        updates: Training batches so far, including the present one; the caller counts them, and
+            checkpoints keep them.
     """
 
     uses_features: ClassVar[bool] = True

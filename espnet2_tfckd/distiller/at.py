@@ -1,4 +1,4 @@
-"""Attention transfer: the student is to be active where the teacher is."""
+"""Attention transfer: the student should be active where the teacher is."""
 
 from __future__ import annotations
 
@@ -13,15 +13,16 @@ from espnet2_tfckd.functional import widened
 
 @register_distiller("at")
 class AttentionTransferDistiller(AbsDistiller):
-    """Squared distance of activation maps, power over channels, each scaled to length 1.
+    """Squared distance of activation maps: power over channels, each map scaled to length 1.
 
     An utterance's map is a vector over all frames and bins. Layers of equal depth are paired, see
     :func:`pair_layers`, and their losses averaged; they lie between 0 and 2.
 
     References:
         arXiv 1612.03928, activation-based, with the sum of squares as map. The paper takes the
-        distance, its published code the mean square; here the square is summed over the map, which
-        keeps the loss finite in its gradient where maps agree, and independent of their size.
+        distance, and its published code the mean square. Here the square is summed over the map. So
+        the gradient stays finite where maps agree, and the loss does not depend on the size of the
+        map.
     """
 
     def forward(

@@ -14,8 +14,8 @@ _EXPANSION = 4  # width of the embeddings over the batch size
 class LayerAttention(nn.Module):
     """How much each student layer is to learn from each teacher layer, for every utterance.
 
-    Queries and keys are embeddings of the rows of the layers' batch similarity matrices, so that
-    layers are alike that find the same utterances alike, whatever their sizes.
+    Queries and keys are embeddings of the rows of the layers' batch similarity matrices. So two
+    layers are alike if they find the same utterances alike, whatever their sizes.
 
     Args:
         student_layers: Number of student layers, Ns.
@@ -27,7 +27,7 @@ class LayerAttention(nn.Module):
 
     References:
         SemCKD, arXiv 2012.03236. Its embeddings are narrower than the batch, which suits batches of
-        64 images, not of 8 utterances; the width here is that of the frequency calibration of
+        64 images but not of 8 utterances. The width here is that of the frequency calibration of
         arXiv 2506.13127.
     """
 

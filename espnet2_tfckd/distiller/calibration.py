@@ -24,9 +24,9 @@ class SimilarityEmbedding(nn.Module):
     """Two-layer perceptron on the rows of a Gram matrix, normalised over the frames.
 
     Shape:
-        (B, T, N) to (B, T, D); of a matrix without frames, (B, N) to (B, D), normalised over the
-        embedding. N may be below ``size`` (a batch smaller than the configured one):
-        the missing columns count as zero.
+        (B, T, N) to (B, T, D). A matrix without frames, (B, N), gives (B, D), normalised over the
+        embedding. N may be below ``size`` (a batch smaller than the configured one): the missing
+        columns count as zero.
     """
 
     def __init__(self, size: int, hidden: int, output: int):
@@ -50,12 +50,13 @@ class TFCalibration(nn.Module):
         streams: The streams that contribute: ``time``, ``frequency`` or both.
         weighting: ``own``: a stream's weights multiply its own divergence, as in the reference
             code. ``exchanged``: the other stream's. ``uniform``: 1 / Nt, no calibration.
-            ``nearest``: the smaller a teacher layer's divergence beside those of the others, the
-            larger its weight; nothing is learnt and any number of frames and utterances will do.
+            ``nearest``: the smaller a teacher layer's divergence is, compared with the others, the
+            larger its weight. Nothing is learnt, so any number of frames and utterances is
+            allowed.
         frequency_expansion: Width of the frequency embeddings over ``batch_size``.
-        regressed_channels: None: the similarities of a pair of layers are compared, as published.
-            Channels of the student's and of the teacher's layers: their values are, see
-            :class:`LayerRegression`.
+        regressed_channels: If None, the similarities of a pair of layers are compared, as
+            published. If channels of the student's and the teacher's layers, their values are
+            compared, see :class:`LayerRegression`.
 
     References:
         arXiv 2506.13127, "time-frequency cross-calibrated distillation".
@@ -93,15 +94,15 @@ class TFCalibration(nn.Module):
 
         Args:
             student: Features of the set's layers, each (B, C, T, F).
-            teacher: The same of the teacher. They are the target: what the student is compared with
-                is detached, and only the calibration's keys pass a gradient on to them.
+            teacher: The same of the teacher. They are the target: the student is compared with
+                detached values, and only the calibration's keys pass a gradient to them.
 
         Returns:
-            The loss; its part from each stream; the weights of each stream, (B, T, Ns, Nt), whose
-            sum over Nt is 1.
+            The loss; each stream's part of it; and each stream's weights, (B, T, Ns, Nt), whose sum
+            over Nt is 1.
 
         Raises:
-            ValueError: When T is not ``frames`` or the batch is larger than ``batch_size``.
+            ValueError: If T is not ``frames`` or the batch is larger than ``batch_size``.
         """
         self._check(student + teacher)
         student_similarities = [self._similarities(x) for x in student]
@@ -175,8 +176,8 @@ class TFCalibration(nn.Module):
 class LayerRegression(nn.Module):
     """How badly a 1x1 convolution of each student layer predicts each teacher layer, by frame.
 
-    Squared error over the mean square of the teacher's layer: 0 where it is predicted exactly, 1
-    where it is as well predicted by 0. The wider map of a pair is averaged down in frequency.
+    Squared error over the mean square of the teacher's layer: 0 for an exact prediction, 1 for one
+    that is no better than 0. The wider map of a pair is averaged down in frequency.
 
     Args:
         student_channels: Channels of the student's layers.

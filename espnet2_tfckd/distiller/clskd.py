@@ -29,9 +29,9 @@ class CLSKDDistiller(ReviewKDDistiller):
     References:
         Cheng et al., "Cross-layer similarity knowledge distillation for speech enhancement",
         Interspeech 2022: fusion across layers after ReviewKD (arXiv 2104.09044) and a similarity
-        loss after SP (arXiv 1907.09682) for every frame. No code was published; what is compared
-        within a frame follows the code of the same authors' RFPKD. The layers are those of the
-        networks at hand in place of DCCRN's.
+        loss after SP (arXiv 1907.09682) for every frame. No code was published. The comparison
+        within a frame follows the code of the same authors' RFPKD. The layers of the present
+        networks take the place of DCCRN's.
     """
 
     distance = staticmethod(frame_similarity_distance)

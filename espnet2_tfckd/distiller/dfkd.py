@@ -1,4 +1,4 @@
-"""DFKD: the spectrum's shape below a frequency that follows the speech, its level too above."""
+"""DFKD: compare the shape of spectra below a dynamic frequency, and shape and level above it."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ _EPS = 1e-8
 
 @register_distiller("dfkd")
 class DFKDDistiller(AbsDistiller):
-    """Distance of output spectra, told apart by a frequency chosen anew in every frame.
+    """Distance of output spectra, which a frequency divides into two bands in every frame.
 
     The split lies where the running maximum of the teacher's magnitude, from low to high
-    frequencies, rises by the greatest factor. Below, the loss is 1 - cosine of the complex spectra;
-    above, a weighted sum of that and the squared error of magnitudes. Frames count alike.
+    frequencies, rises by the greatest factor. Below it, the loss is 1 - cosine of the complex
+    spectra. Above it, the loss is a weighted sum of that and the squared error of magnitudes. All
+    frames count equally.
 
     Args:
         sizes: Sizes of the features and of a training batch.
@@ -25,12 +26,13 @@ class DFKDDistiller(AbsDistiller):
             has the rest.
 
     Raises:
-        ValueError: The weight is not in [0, 1].
+        ValueError: If the weight is not in [0, 1].
 
     References:
-        arXiv 2502.04711. Without published code, details follow the implementation published with
-        arXiv 2509.15922, which builds on it. There the bin of the split belongs to both bands, here
-        to the lower one alone. The squared error follows the level of the recording, as there.
+        arXiv 2502.04711. Its code is not published, so details follow the implementation published
+        with arXiv 2509.15922, which builds on it. There the bin of the split belongs to both bands,
+        here only to the lower one. As there, the squared error depends on the level of the
+        recording.
     """
 
     uses_features = False

@@ -14,21 +14,21 @@ from espnet2_tfckd.distiller.spectra import comparable_spectra
 class DISPatchDistiller(AbsDistiller):
     """Mean squared error of magnitudes, over patches where the teacher is nearer the reference.
 
-    A patch is some neighbouring bins of one frame. Its knowledge gap is the student's squared error
-    towards the reference less the teacher's; patches with a positive gap are distilled.
+    A patch is a group of neighbouring bins of one frame. Its knowledge gap is the student's squared
+    error against the reference minus the teacher's. Patches with a positive gap are distilled.
 
     Args:
         sizes: Sizes of the features and of a training batch.
         patch_bins: Frequency bins of a patch; the last patch of a frame may be narrower.
 
     Raises:
-        ValueError: ``patch_bins`` is below 1.
+        ValueError: If ``patch_bins`` is below 1.
 
     References:
         arXiv 2509.15922, its distillation of magnitudes with patches of one size. The published
-        code takes a fixed share of the patches by rank of the gap, so that some are left in where
-        the teacher is worse; here the sign of the gap decides, as the paper's words have it. The
-        squared error follows the level of the recording, as in the paper.
+        code takes a fixed share of the patches, those with the largest gaps, which may include some
+        where the teacher is worse. Here the sign of the gap decides, as the paper says. As in the
+        paper, the squared error depends on the level of the recording.
     """
 
     uses_features = False

@@ -22,10 +22,11 @@ class FitNetsDistiller(AbsDistiller):
         sizes: Sizes of the features and of a training batch.
 
     References:
-        arXiv 1412.6550. There one hint in the middle of the network initialises the student's lower
-        half before its training; here all layers are hints throughout the training, as in later
-        comparisons of schemes. Its regressor is a convolution that also fits the sizes of images;
-        here sizes differ in frequency only, if at all, where the wider map is averaged down.
+        arXiv 1412.6550. There, one hint in the middle of the network initialises the student's
+        lower half before its training. Here, all layers are hints throughout the training, as in
+        later comparisons of schemes. There, the regressor is a convolution that also adapts the
+        sizes of images. Here, sizes can differ in frequency only, and then the wider map is
+        averaged down.
     """
 
     def __init__(

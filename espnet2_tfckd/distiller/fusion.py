@@ -13,8 +13,8 @@ from espnet2_tfckd.functional import prelu, prelu_backward, widened
 class _GatedMerge(torch.autograd.Function):
     """a * prelu(x) + b * y with gates [a, b] = sigmoid(weight @ [prelu(x), y] + bias).
 
-    Written out so that of each merge only its two inputs are kept for the backward pass, and
-    utterance by utterance so that a map stays in the cache from one operation to the next.
+    It is written out so that only the two inputs of each merge are kept for the backward pass. It
+    works utterance by utterance so that a map stays in the cache between operations.
 
     Shape:
         x, y: (B, C, N); slope: (1,); weight: (2, 2C); bias: (2,). Returns (B, C, N).
@@ -70,7 +70,7 @@ class ProjectLayer(nn.Module):
         return prelu(x, self.prelu.weight)
 
     def normalised(self, x: torch.Tensor, bins: torch.Tensor | None) -> torch.Tensor:
-        """A 1x1 convolution and its norm, before the PReLU, at some of the bins only.
+        """A 1x1 convolution and its norm, before the PReLU, computed at some of the bins only.
 
         The norm's statistics over all bins follow from the covariance of the input channels, which
         folds the norm into the convolution.
@@ -115,9 +115,9 @@ class FusionStep(nn.Module):
 class RecursiveFusion(nn.Module):
     """Folds the layers of a set, one after the other, into one representative.
 
-    At each step the fused map is resized in frequency (nearest bin) to the next layer and merged
-    with that layer's projection by a learnt gate. Since only bins that survive all later resizings
-    reach the representative, only those are computed.
+    At each step the fused map is resized in frequency (nearest bin) to the next layer. A learnt
+    gate merges it with that layer's projection. Only bins that survive all later resizings reach
+    the representative, so only those are computed.
 
     Args:
         channels: Channels of each layer, in recursion order.
@@ -128,8 +128,8 @@ class RecursiveFusion(nn.Module):
 
     References:
         arXiv 2506.13127, "residual recursive fusion"; the gates are those of ReviewKD's ABF,
-        arXiv 2104.09044. The published code also holds an output convolution for every earlier
-        step, which feeds nothing; they are left out.
+        arXiv 2104.09044. The published code also has an output convolution for every earlier step,
+        whose output is not used; it is left out.
     """
 
     def __init__(self, channels: list[int], mid_channels: int = 128):
@@ -148,10 +148,10 @@ class RecursiveFusion(nn.Module):
 
 
 class CascadeFusion(nn.Module):
-    """Folds student layers one after the other, and compares what is folded at every layer.
+    """Folds student layers one after the other, with an output at every layer.
 
-    Like :class:`RecursiveFusion`, but each step has an output of its own, which is to resemble a
-    teacher layer.
+    Like :class:`RecursiveFusion`, but each step has its own output, which should resemble a teacher
+    layer.
 
     Args:
         pairs: ((C, F), (C, F)) of student and teacher layer by name, in the order of folding.

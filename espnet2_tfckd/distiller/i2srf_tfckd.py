@@ -33,13 +33,13 @@ class I2SRFTFCKDDistiller(AbsDistiller):
 
     loss = intra_weight * (encoder + bottleneck + decoder) + inter_weight * inter
 
-    Published are intra- and inter-set losses of weight 1, all sets, both streams, ``own`` weighting
-    and recursive fusion; the options below are ablations of it, and ``sets``, ``nearest``,
-    ``teacher_fusion`` and ``matching: regression`` are variants of ours.
+    The published scheme has intra- and inter-set losses of weight 1, all sets, both streams,
+    ``own`` weighting and recursive fusion. The options below are ablations of it; ``sets``,
+    ``nearest``, ``teacher_fusion`` and ``matching: regression`` are our own variants.
 
-    The teacher's side is a target in every set, the inter-set one included: its probabilities are
-    detached, and its fusion learns through the calibration's keys alone. Where nothing is
-    calibrated (``uniform``, ``nearest``), the teacher's fusion keeps its initial weights.
+    The teacher's side is a target in every set, including the inter-set one: its probabilities are
+    detached, and its fusion learns only through the calibration's keys. Without calibration
+    (``uniform``, ``nearest``), the teacher's fusion keeps its initial weights.
 
     Args:
         sizes: Sizes of the features and of a training batch.
@@ -50,14 +50,15 @@ class I2SRFTFCKDDistiller(AbsDistiller):
         weighting: ``own``, ``exchanged``, ``uniform`` or ``nearest``, see :class:`TFCalibration`.
         fusion: ``recursive``, or ``last``: the layer that the recursion ends with represents its
             set as it is.
-        teacher_fusion: The same of the teacher; by default as ``fusion``.
+        teacher_fusion: The same for the teacher; by default as ``fusion``.
         fusion_channels: Width in which layers are fused; by default the teacher's widest layer.
         frequency_expansion: Width of the frequency stream's embeddings over ``batch_size``.
         matching: ``similarity``, or ``regression``: the teacher's values are compared with those
             predicted from the student's, not the similarities within each.
 
     Raises:
-        ValueError: When an option is unknown, a weight negative or both weights 0, or no set left.
+        ValueError: If an option is unknown, a weight is negative, both weights are 0, or no set is
+            left.
 
     References:
         arXiv 2506.13127. Where the abstract's "cross-weighting" and the published code differ,
@@ -132,7 +133,7 @@ class I2SRFTFCKDDistiller(AbsDistiller):
             if inter_weight and kind == "recursive":
                 for name in self.sets:
                     fusions[name] = _fusion(name, shapes, width)
-        if weighting in UNLEARNT_WEIGHTINGS:  # the only way by which it would get a gradient
+        if weighting in UNLEARNT_WEIGHTINGS:  # calibration is its only source of gradients
             self.teacher_fusion.requires_grad_(False)
 
     def forward(

@@ -14,7 +14,7 @@ Layer = TypeVar("Layer")
 
 
 def equal_depth(layers: int, others: int) -> list[int]:
-    """For each of ``layers`` layers, its counterpart among ``others``: last with last.
+    """For each of ``layers`` layers, its counterpart among ``others``; the last ones are paired.
 
     Args:
         layers: Number of layers that look for a counterpart.
@@ -36,11 +36,11 @@ def pair_layers(
     """Every student layer with the teacher layer of equal depth in the same set.
 
     Args:
-        student: Layers of each set, whatever stands for a layer: a feature or a shape.
+        student: Layers of each set; a layer may be a feature or a shape.
         teacher: The same of the teacher.
 
     Returns:
-        (student, teacher) by name of the student layer, in the order of the signal's way.
+        (student, teacher) by name of the student layer, in the order of the signal's path.
 
     Examples:
         >>> pair_layers(
@@ -66,7 +66,7 @@ def review_pairs(
 
 
 def name_layers(sets: Mapping[str, list[Layer]]) -> dict[str, Layer]:
-    """All layers by name, in the order of the signal's way.
+    """All layers by name, in the order of the signal's path.
 
     Examples:
         >>> name_layers({"encoder": ["e", "f"], "bottleneck": ["b"], "decoder": ["d"]})
@@ -83,7 +83,7 @@ def pool_bins(feature: torch.Tensor, bins: int) -> torch.Tensor:
 
 
 def to_common_bins(*features: torch.Tensor) -> list[torch.Tensor]:
-    """Features with as many frequency bins as the narrowest has: wider ones are averaged down."""
+    """Features with as many frequency bins as the narrowest one; wider ones are averaged down."""
     bins = min(feature.shape[3] for feature in features)
     return [pool_bins(feature, bins) for feature in features]
 

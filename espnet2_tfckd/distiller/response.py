@@ -18,10 +18,10 @@ class ResponseDistiller(AbsDistiller):
 
     loss = 10 log10(1 + |student - teacher|^2 / (0.001 |teacher|^2)), averaged over utterances
 
-    Of the distances in use this one does not depend on the level of the recording, as absolute and
-    squared differences do, and is in the unit of the SNR losses that enhancement is trained with,
-    so that a weight of 1 means the same for both. The floor keeps it from running away to minus
-    infinity where the student has become its teacher; there it is 0.
+    Unlike absolute and squared differences, this distance does not depend on the level of the
+    recording. Its unit is that of the SNR losses that enhancement is trained with, so a weight of 1
+    means the same for both. The floor keeps it from going to minus infinity where the student
+    equals the teacher; there it is 0.
 
     References:
         Distillation from outputs: arXiv 1503.02531, there for class probabilities. The soft floor

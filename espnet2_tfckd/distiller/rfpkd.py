@@ -17,9 +17,9 @@ from espnet2_tfckd.functional import widened
 class RFPKDDistiller(AbsDistiller):
     """Jeffreys divergence of per-frame similarities between fused student layers and the teacher's.
 
-    Within each set the student's layers are fused from the bottleneck outwards, the bottleneck from
-    its last block back. Every teacher layer has a fused counterpart: a student with fewer blocks
-    enters one block several times. The losses of the layers are averaged.
+    In each set, the student's layers are fused from the bottleneck outwards; in the bottleneck,
+    from the last block back. Every teacher layer has a fused counterpart: if the student has fewer
+    blocks, one block enters several times. The losses of the layers are averaged.
 
     Args:
         sizes: Sizes of the features and of a training batch.
@@ -86,7 +86,7 @@ def outward_pairs(name: str, student: list, teacher: list) -> dict[str, tuple]:
 
 
 def probabilistic_distance(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
-    """Divergence of similarities of utterances, summed over frames by their weight.
+    """Divergence of the similarities of utterances, summed over frames with weights.
 
     A frame's weight is the sigmoid of the teacher's mean activation in it.
 

@@ -24,10 +24,10 @@ class SemCKDDistiller(AbsDistiller):
         sizes: Sizes of the features and of a training batch.
 
     References:
-        arXiv 2012.03236. A pair is compared at the smaller of its two sizes, as there. There it is
-        projected by three convolutions; since features here are 100 times as large as those of
-        small images, and 7 student layers make 70 pairs with a teacher's 10, it is one 1x1
-        convolution here, so that errors follow from covariances and no projected map is ever made.
+        arXiv 2012.03236. As there, a pair is compared at the smaller of its two sizes. There, three
+        convolutions project it. Here, features are 100 times as large as those of small images, and
+        7 student layers and 10 teacher layers make 70 pairs. So here it is one 1x1 convolution,
+        whose errors follow from covariances without computing a projected map.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ def _by_bins(
     others: Collection[torch.Tensor],
     moment: Callable[[torch.Tensor], torch.Tensor],
 ) -> list[dict[int, tuple[torch.Tensor, torch.Tensor]]]:
-    """Of each feature, by number of bins at which it meets one of the others: map and moment."""
+    """For each feature, its map and moment at every number of bins at which it is compared."""
     pooled = [
         {bins: widened(pool_bins(x, bins)).flatten(2) for bins in _meeting_bins(x, others)}
         for x in features

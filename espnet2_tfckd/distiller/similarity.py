@@ -31,9 +31,9 @@ class LayerSimilarity(NamedTuple):
 class _Grams(torch.autograd.Function):
     """Inner products of frames within an utterance and of utterances within a frame.
 
-    Written out because the features are large: they are read where they lie, a block of frames at a
-    time where their order must change, and since both results are symmetric, one product a stream
-    gives the gradient where autograd would take two.
+    It is written out because the features are large. They are read in place, or a block of frames
+    at a time where their order must change. Both results are symmetric, so one product for each
+    stream gives the gradient, where autograd would need two.
 
     Shape:
         (B, C, T, F) to (B, T, T) and (T, B, B), None for a stream that is not asked for.
@@ -119,11 +119,11 @@ def layer_similarities(
         streams: ``time``, ``frequency`` or both.
 
     Returns:
-        One :class:`LayerSimilarity` a stream.
+        One :class:`LayerSimilarity` for each stream.
 
     References:
         arXiv 2506.13127, section on time-frequency cross-calibrated distillation. The floor under
-        similarities is ours: there, two opposite frames give log(0).
+        similarities is our addition: in the paper, two opposite frames give log(0).
     """
     similarities = {}
     for stream, gram in grams(feature, streams).items():

@@ -19,8 +19,8 @@ class SimilarityPreservingDistiller(AbsDistiller):
     averaged. With one utterance in the batch there is nothing to compare and the loss is 0.
 
     References:
-        arXiv 1907.09682: squared Frobenius norm over B^2. It needs no adaptation, since sizes of
-        features do not enter.
+        arXiv 1907.09682: squared Frobenius norm over B^2. It needs no adaptation, because the sizes
+        of features do not matter.
     """
 
     def forward(

@@ -6,19 +6,19 @@ import torch
 
 
 def comparable_spectra(*spectra: torch.Tensor) -> list[torch.Tensor]:
-    """Complex tensors of one shape from the spectra of networks of different makes.
+    """Turn the spectra of different networks into complex tensors of one shape.
 
     Args:
-        spectra: (B, T, F): complex tensors, or what ESPnet's separators may give in their place,
-            ``torch_complex.ComplexTensor``.
+        spectra: (B, T, F), complex tensors or ``torch_complex.ComplexTensor``, which some of
+            ESPnet's separators give.
 
     Returns:
         The same as complex tensors, in single precision at least.
 
     Raises:
-        ValueError: One is not complex, or they differ in shape.
+        ValueError: If a spectrum is not complex, or the spectra differ in shape.
     """
-    # A ComplexTensor is no tensor but has a real and an imaginary part
+    # A ComplexTensor is not a tensor but has a real and an imaginary part
     tensors = [x if torch.is_tensor(x) else torch.complex(x.real, x.imag) for x in spectra]
     if not all(x.is_complex() for x in tensors):
         raise ValueError(

@@ -12,10 +12,10 @@ from espnet2_tfckd.distiller.similarity import gram_distance, grams
 
 @register_distiller("two_step")
 class TwoStepDistiller(AbsDistiller):
-    """Pre-trains the student on the teacher's self-similarities, then leaves it to the reference.
+    """Trains the student on the teacher's self-similarities first, then on the reference alone.
 
-    In the first step the enhancement loss has weight 0 and the student learns the Gram matrices of
-    each utterance's frames, whose rows are scaled to length 1; layers of equal depth are paired,
+    In the first step the enhancement loss has weight 0. The student learns the Gram matrices of
+    each utterance's frames, whose rows are scaled to length 1. Layers of equal depth are paired,
     see :func:`pair_layers`, and their losses averaged. In the second step the distillation loss is
     0 and the enhancement loss has its full weight.
 
@@ -24,13 +24,13 @@ class TwoStepDistiller(AbsDistiller):
         first_updates: Training batches of the first step.
 
     Raises:
-        ValueError: ``first_updates`` is below 1.
+        ValueError: If ``first_updates`` is below 1.
 
     References:
         arXiv 2309.08144: two steps in place of a weighted sum, and Gram matrices within an
-        activation in place of SP's across the batch (arXiv 1907.09682). Those of the frames are
-        taken here: student and teacher may differ in bins and channels, never in frames. The paper
-        trains twice; here optimizer and schedule run on through both steps.
+        activation in place of SP's across the batch (arXiv 1907.09682). Here they are Gram matrices
+        of frames, because student and teacher may differ in bins and channels, but never in frames.
+        The paper trains twice; here one optimizer and schedule run through both steps.
     """
 
     def __init__(

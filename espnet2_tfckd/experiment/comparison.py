@@ -11,25 +11,25 @@ Scores = Mapping[int, Mapping[str, float | None]]  # by seed and utterance; None
 
 
 def crossed_interval(differences: np.ndarray) -> tuple[float, float | None]:
-    """Mean of paired differences and half-width of its 95 % interval over utterances and seeds.
+    """Mean of paired differences, and half-width of its 95 % interval over utterances and seeds.
 
-    Each seed is evaluated on the same utterances, so that a difference has a part that belongs to
-    the utterance, one that belongs to the seed, and a rest. The variance of the mean is estimated
-    from the means over either::
+    Each seed is evaluated on the same utterances. So a difference consists of a part of the
+    utterance, a part of the seed, and a rest. The variance of the mean is estimated from the means
+    over each::
 
         v = a + b,   a = var_u(mean over seeds) / U,   b = var_s(mean over utterances) / S
 
     with sample variances, and the half-width is ``t(0.975, df) sqrt(v)`` with the degrees of
     freedom of Welch and Satterthwaite, ``df = v² / (a² / (U - 1) + b² / (S - 1))``. With one seed
-    only ``a`` is left: such an interval says nothing of other seeds.
+    only ``a`` is left, and the interval says nothing about other seeds.
 
     Limits: the interval is approximate. In simulations with 240 utterances it covered the true
-    difference in 93 to 96 % of draws with three seeds and in 94 to 96 % with five, but with two in
-    only 86 to 90 % when seeds mattered much more than utterances: a variance of so few seeds often
-    comes out too small, and df then too large. (df = S - 1 never falls short, at the price of
-    intervals that are far too wide when seeds matter little.) The rest is counted in ``a`` and in
-    ``b``. Utterances are taken as independent although they share speakers and noises. The
-    intervals are not corrected for the number of comparisons.
+    difference in 93 to 96 % of draws with three seeds and in 94 to 96 % with five. With two seeds
+    it did so in only 86 to 90 % when seeds mattered much more than utterances: the variance of so
+    few seeds is often estimated too small, and df then too large. (df = S - 1 never covers too
+    little, but its intervals are far too wide when seeds matter little.) The rest is counted both
+    in ``a`` and in ``b``. Utterances are treated as independent although they share speakers and
+    noises. The intervals are not corrected for the number of comparisons.
 
     Args:
         differences: Differences, seeds by utterances.
@@ -38,10 +38,10 @@ def crossed_interval(differences: np.ndarray) -> tuple[float, float | None]:
         differences: (S, U)
 
     Returns:
-        Mean and half-width; no half-width with a single utterance.
+        Mean and half-width; the half-width is None for a single utterance.
 
     Raises:
-        ValueError: There is no difference at all.
+        ValueError: If there is no difference to compare.
 
     References:
         F. E. Satterthwaite, "An approximate distribution of estimates of variance components",
@@ -73,16 +73,16 @@ def crossed_interval(differences: np.ndarray) -> tuple[float, float | None]:
 
 
 def compare(scores: Scores, baseline: Scores) -> dict | None:
-    """Compare two systems by the seeds that both have and the utterances that all of these scored.
+    """Compare two systems on the seeds that both have and the utterances that all runs scored.
 
     Args:
-        scores: Of the system.
-        baseline: Of the system to compare it with.
+        scores: Scores of the system.
+        baseline: Scores of the system to compare it with.
 
     Returns:
         ``difference``, ``ci_low``, ``ci_high``, ``num_seeds``, ``num_utterances`` and
-        ``num_left_out`` (utterances that some of the runs have no score of); None if no seed or no
-        utterance is left.
+        ``num_left_out`` (utterances that some run could not score); None if no seed or no utterance
+        is left.
     """
     seeds = sorted(scores.keys() & baseline.keys())
     runs = [of_system[seed] for seed in seeds for of_system in (scores, baseline)]

@@ -1,7 +1,7 @@
-"""The jobs of an experiment: what each runs, what it depends on, and what it leaves behind.
+"""The jobs of an experiment: what each runs, what it depends on, and what it writes.
 
-A job works in a directory of its own and leaves ``run.json`` there when it is finished: its result
-and a fingerprint of everything that went into it.
+A job works in its own directory. When it is finished, it writes ``run.json`` there: its result, and
+a fingerprint of all its inputs.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ class Command:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process with all its children took, as the system counts it.
+    """The resources that a process and its children used, as the system counts them.
 
     Attributes:
         cpu_seconds: Processor time, in user and system mode.
         wall_seconds: Time from start to end.
-        peak_mb: Memory of the largest of the processes at its highest, in MiB. Linux lets a process
-            inherit the peak of the one that starts it, which is why the runner imports no torch.
+        peak_mb: Peak memory of the largest process, in MiB. On Linux a process inherits the peak of
+            the process that starts it, which is why the runner does not import torch.
     """
 
     cpu_seconds: float
@@ -55,16 +55,16 @@ class Job:
     Attributes:
         kind: ``teacher`` (train it), ``reference`` (score noisy or teacher), ``tuning`` or ``run``.
         arm: Name of the arm, of ``noisy`` or ``teacher``.
-        directory: What it writes to.
-        training: Arguments of the training stage; none if there is nothing to train.
+        directory: Directory to write.
+        training: Arguments of the training stage; empty if there is nothing to train.
         training_inputs: What the trained model is made of, see
             :func:`espnet2_tfckd.data.freshness.made_of`.
-        model_dir: Where the model to evaluate lies; None for the mixture itself.
+        model_dir: Directory of the model to evaluate; None for the mixture itself.
         test_dir: Data directory to evaluate on; None if nothing is evaluated.
         evaluation_inputs: What the scores are made of besides the model.
-        seed: Of the training.
-        weight: Of the distillation loss; None without distillation.
-        keep_audio: Whether enhanced audio stays when it is scored.
+        seed: Seed of the training.
+        weight: Weight of the distillation loss; None without distillation.
+        keep_audio: Whether enhanced audio is kept after scoring.
     """
 
     kind: str
@@ -81,7 +81,7 @@ class Job:
 
     @property
     def name(self) -> str:
-        """What people call it."""
+        """Its name in messages."""
         weight = "" if self.weight is None else f"weight {self.weight:g}"
         if self.kind == "tuning":
             return f"{self.arm}, tuning, {weight}"
@@ -96,13 +96,13 @@ class Job:
 
     @property
     def inputs(self) -> dict:
-        """Everything that the result depends on, as JSON gives it back."""
+        """Everything that the result depends on, in the form that JSON returns."""
         inputs = {"training": self.training_inputs, "evaluation": self.evaluation_inputs}
         return json.loads(json.dumps(inputs))
 
     @property
     def fingerprint(self) -> str:
-        """Changes with the inputs, whatever machine or directory the job runs in."""
+        """A digest of the inputs that does not depend on machine or directory."""
         return hashlib.sha256(json.dumps(self.inputs, sort_keys=True).encode()).hexdigest()[:16]
 
     def record(self) -> dict | None:
@@ -111,7 +111,7 @@ class Job:
         return record if record and record["fingerprint"] == self.fingerprint else None
 
     def finish(self, result: dict, scores: dict[str, dict]) -> dict:
-        """Leave ``run.json`` behind, by which the job counts as finished; return its contents."""
+        """Write ``run.json``, which marks the job as finished; return its contents."""
         record = {"fingerprint": self.fingerprint, "result": result, "scores": scores}
         _write_json(self.directory / "run.json", record)
         return record
@@ -126,9 +126,9 @@ class Job:
         ]
 
     def run(self) -> Generator[Command, Usage, dict]:
-        """Yield the commands to run one after the other; take what each used; return the record.
+        """Yield the commands in order; receive the resources that each used; return the record.
 
-        A job that was interrupted goes on. One whose training had other inputs starts anew.
+        An interrupted job goes on. A job whose training had other inputs starts again.
         """
         before = read_json(self.directory / "inputs.json", default=None)
         if before and before["training"] != self.inputs["training"]:
@@ -181,19 +181,19 @@ class Job:
 
 
 def training_result(log: Path, start: int, usage: Usage) -> dict:
-    """What a training came to, from ESPnet's log and the use of the machine.
+    """The outcome of a training, from ESPnet's log and the resources that it used.
 
     Args:
         log: ESPnet's log; may begin with earlier attempts at the same training.
-        start: Byte at which the last attempt begins.
-        usage: What that attempt took.
+        start: Byte in the log at which the last attempt begins.
+        usage: Resources that this attempt used.
 
     Returns:
         ``num_updates``; ``valid_loss``, the best of all epochs (None if never finite); ``peak_mb``;
         and ``cpu_seconds_per_update``: ESPnet's own mean wall time of an update (data, forward,
         backward, optimizer), which leaves out start-up and validation, times the part of the wall
         time in which the process had a processor, so that other jobs on the machine do not count.
-        None if the attempt found the training finished.
+        None if the training was already finished.
     """
     text = log.read_bytes()
     epochs = logged_epochs(text.decode(errors="replace"))
@@ -217,7 +217,7 @@ def training_result(log: Path, start: int, usage: Usage) -> dict:
 
 
 def remove_checkpoints(exp_dir: Path) -> None:
-    """Remove what a finished training no longer needs: every checkpoint but the best student."""
+    """Remove every checkpoint of a finished training except that of the best student."""
     best = exp_dir / MODEL
     kept = {best, best.resolve()}
     for folder in (exp_dir, exp_dir / "distillation"):

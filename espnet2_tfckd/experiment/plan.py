@@ -11,9 +11,10 @@ from espnet2_tfckd.experiment.workspace import Workspace
 
 
 def ordered_runs(arms: Sequence[Arm]) -> list[tuple[Arm, int]]:
-    """Runs in an order of which every beginning is worth reading.
+    """Runs in an order in which the first results are already useful.
 
-    First one seed of all arms that have the most seeds, then one of the others, then further seeds.
+    First comes one seed of all arms that have the most seeds, then one of the others, then the
+    rest.
     """
     most = max((len(arm.seeds) for arm in arms), default=0)
     runs = [
@@ -29,13 +30,13 @@ def weights_to_try(
 ) -> list[float]:
     """Weights that a search on a geometric grid needs next.
 
-    The grid begins with one step to each side of the centre. While the best weight is at an end,
+    The grid begins with one step on each side of the centre. While the best weight is at an end,
     that end is extended by one step.
 
     Args:
         centre: Weight to begin with.
         factor: Ratio of neighbouring weights.
-        most: Number of weights at most.
+        most: Largest number of weights.
         losses: Validation loss of each weight that was tried; None if it was never finite.
 
     Returns:
@@ -67,11 +68,11 @@ def _rounded(weight: float) -> float:
 
 @dataclass(frozen=True)
 class Search:
-    """The search for the weight of an arm, as far as it has come.
+    """The search for the weight of an arm, in its present state.
 
     Attributes:
-        jobs: All trainings that it is known to need, finished ones included.
-        records: Those of the finished ones, in their order.
+        jobs: All trainings that are known to be needed, including finished ones.
+        records: Records of the finished jobs, in their order.
         weight: The chosen weight; None until all are finished.
     """
 
@@ -82,18 +83,18 @@ class Search:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done for some arms and seeds of an experiment.
+    """The jobs for some arms and seeds of an experiment.
 
     Attributes:
         workspace: Makes the jobs.
-        arms: The arms, with those seeds only that are wanted.
+        arms: The arms, with only those seeds that are wanted.
     """
 
     workspace: Workspace
     arms: Sequence[Arm]
 
     def jobs(self) -> list[Job]:
-        """All jobs that can be told by now, finished ones included, the most wanted first."""
+        """All jobs that are known so far, including finished ones, the most important first."""
         return list({job.directory: job for job in self._jobs()}.values())
 
     def _jobs(self) -> Iterator[Job]:
@@ -113,11 +114,11 @@ class Plan:
                     yield workspace.run_job(arm, seed, search.weight)
 
     def has_teacher(self) -> bool:
-        """Whether there is a trained teacher."""
+        """Whether a trained teacher exists."""
         return bool(self.workspace.given_teacher or self.workspace.teacher_job().record())
 
     def search(self, arm: Arm) -> Search:
-        """The search for the weight of a distillation, or of the arm whose weight it takes."""
+        """The search for the weight of an arm, or of the arm whose weight it uses."""
         workspace = self.workspace
         tuned = workspace.experiment.arms[arm.weight_of] if arm.weight_of else arm
         centre = workspace.default_weight(tuned)
@@ -138,5 +139,5 @@ class Plan:
         return Search(jobs, records, best_weight(losses))
 
     def num_to_come(self, jobs: Sequence[Job]) -> int:
-        """Number of runs that are not among the jobs yet, without a teacher or a weight."""
+        """Number of runs that are not jobs yet because a teacher or a weight is missing."""
         return sum(len(arm.seeds) for arm in self.arms) - sum(job.kind == "run" for job in jobs)

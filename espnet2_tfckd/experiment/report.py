@@ -177,7 +177,7 @@ def _trial(row: dict) -> str:
 
 
 def _chosen_at_an_end(rows: Sequence[dict]) -> list[str]:
-    """Arms whose search ran out of trials before the best weight had neighbours on both sides."""
+    """Arms whose search ended before the best weight had neighbours on both sides."""
     tried: dict[str, list[float]] = {}
     for row in rows:
         if row["kind"] == "tuning":
@@ -196,7 +196,8 @@ def draw_differences(
 ) -> None:
     """Draw a forest plot: difference of every arm to the baseline with its interval.
 
-    One panel a metric, arms sorted by the first metric's difference, those of one seed lighter.
+    There is one panel for each metric. Arms are sorted by the difference in the first metric; arms
+    with one seed are lighter.
 
     Args:
         rows: The objects of ``experiment.json``; without comparisons nothing is drawn.

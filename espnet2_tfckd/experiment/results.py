@@ -1,7 +1,7 @@
 """From finished jobs to ``experiment.json``, ``experiment.md``, ``experiment.png`` and a CSV.
 
-What these files hold is enough to take the jobs over where none of their directories is left, by
-whoever has the same data: the teacher of all distillations lies with them.
+These files are enough to take over the jobs without their directories, for anyone who has the same
+data. The teacher of all distillations lies beside them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ TEACHER = "teacher"  # folder of the teacher beside the results
 
 
 def write_results(plan: Plan, results_dir: Path, command: str) -> None:
-    """Write what is known of an experiment by now.
+    """Write the results of an experiment so far.
 
     Args:
         plan: Of the whole experiment.
@@ -57,18 +57,18 @@ def write_results(plan: Plan, results_dir: Path, command: str) -> None:
 
 
 def take_over(plan: Plan, results_dir: Path) -> int:
-    """Count jobs as finished that are in the results and had the present inputs.
+    """Mark jobs as finished that are in the results with the present inputs.
 
     Args:
         plan: Of the whole experiment.
         results_dir: Directory that :func:`write_results` wrote to.
 
     Returns:
-        Number of jobs taken over; those that are finished here are left as they are.
+        Number of jobs taken over; jobs that are finished here are left as they are.
 
     Raises:
-        FileNotFoundError: The directory has no results.
-        ValueError: They cannot be read.
+        FileNotFoundError: If the directory has no results.
+        ValueError: If the results cannot be read.
     """
     path = results_dir / "experiment.json"
     if not path.is_file():
@@ -102,7 +102,7 @@ def _identity(row: dict) -> tuple[str, str, str]:
 
 
 def _place(result: dict, arms: list[str]) -> tuple:
-    """Noisy and teacher first, then the arms in the order of the YAML."""
+    """Sort noisy and teacher first, then the arms in the order of the YAML."""
     if result["kind"] == "reference":
         return (0, result["arm"])
     return (1, arms.index(result["arm"]), result["seed"])
@@ -157,7 +157,7 @@ def _write_utterances(scored: list[dict], columns: list[str], path: Path) -> Non
 
 
 def _read_utterances(path: Path) -> dict[tuple[str, int | None], dict[str, dict]]:
-    """Scores of each utterance by arm and seed, as :func:`_write_utterances` left them."""
+    """Scores of each utterance by arm and seed, as :func:`_write_utterances` wrote them."""
     scores: dict[tuple[str, int | None], dict[str, dict]] = {}
     with open(path, encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):

@@ -22,7 +22,7 @@ from espnet2_tfckd.training.process import POLL_SECONDS
 
 @dataclass
 class Process:
-    """A process that is under way, its job, and what the job does after it."""
+    """A running process, its job, and the job's further commands."""
 
     job: Job
     rest: Generator[Command, Usage, dict]
@@ -31,7 +31,7 @@ class Process:
     began: float
 
     def usage(self) -> Usage | None:
-        """What the process and its children took, once it has ended; None before."""
+        """Resources that the process and its children used; None until it has ended."""
         pid, status, usage = os.wait4(self.process.pid, os.WNOHANG)
         if pid == 0:
             return None
@@ -50,7 +50,7 @@ class Runner:
     Args:
         plan: The jobs.
         nj: Number of jobs at a time, each on one thread.
-        seconds: Time after which no job is started any more; None for no limit.
+        seconds: Time after which no further job is started; None for no limit.
         on_result: Called whenever a job is finished.
     """
 
@@ -62,7 +62,7 @@ class Runner:
         self.minutes: dict[str, list[float]] = {}
 
     def run(self) -> None:
-        """Work until no job is left to start and all have ended."""
+        """Run jobs until none is left to start and all have ended."""
         try:
             self._start_jobs()
             while self.running:
@@ -79,7 +79,7 @@ class Runner:
                 process.process.wait()
 
     def missing(self) -> list[str]:
-        """What is not finished, by name, besides what failed."""
+        """Names of the jobs that are neither finished nor failed."""
         jobs = self.plan.jobs()
         names = [job.name for job in _unfinished(jobs) if job.directory not in self.failed]
         to_come = self.plan.num_to_come(jobs)
@@ -141,12 +141,12 @@ class Runner:
         )
 
     def _progress(self) -> tuple[int, int]:
-        """Number of finished jobs and of all that are known by now."""
+        """Number of finished jobs, and of all jobs known so far."""
         jobs = self.plan.jobs()
         return len(jobs) - len(_unfinished(jobs)), len(jobs) + self.plan.num_to_come(jobs)
 
     def _minutes_left(self) -> float:
-        """Going by the mean of each kind of job; a kind not seen yet is taken for the longest."""
+        """Estimate by the mean of each kind of job; a new kind counts as the longest."""
         jobs = self.plan.jobs()
         left = Counter(job.kind for job in _unfinished(jobs))
         left["run"] += self.plan.num_to_come(jobs)
@@ -160,7 +160,7 @@ def _unfinished(jobs: Sequence[Job]) -> list[Job]:
 
 
 def headline(result: dict, columns: Sequence[str]) -> str:
-    """The figure of a result to show at once: its first score, or its validation loss."""
+    """The value of a result that is printed: its first score, or its validation loss."""
     for column, name in {columns[0]: SCORES[columns[0]].name, "valid_loss": "valid loss"}.items():
         if result.get(column) is not None:
             return f"{name} {result[column]:.3f}, "
@@ -168,7 +168,7 @@ def headline(result: dict, columns: Sequence[str]) -> str:
 
 
 def start(command: Command, log: Path) -> subprocess.Popen:
-    """Start a process on one thread, its output appended to a log; it ends with this one."""
+    """Start a process on one thread that appends to a log; it ends with the present process."""
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1"), "PYTHONUNBUFFERED": "1"}
     with open(log, "ab") as stream:

@@ -1,4 +1,4 @@
-"""What an experiment consists of, read from its YAML and checked before anything runs."""
+"""The settings of an experiment, read from its YAML and checked before anything runs."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Arm:
         seeds: Seeds to train it with.
         distill_config: YAML of the distillation; None for an arm without distillation.
         tune: Whether the weight of the distillation loss is searched for on the validation set.
-        weight_of: Arm whose tuned weight is taken.
-        enh_args: ESPnet's options of this arm alone, over those of the experiment.
-        student_config: Options of another network, instead of the experiment's student.
+        weight_of: Arm whose tuned weight is used.
+        enh_args: ESPnet's options for this arm alone; they override those of the experiment.
+        student_config: Options of another network, used instead of the experiment's student.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Tuning:
-    """How weights are searched: a geometric grid that grows at the end where the best one lies."""
+    """The search for weights: a geometric grid that grows at the end where the best weight lies."""
 
     factor: float
     most: int
@@ -59,7 +59,7 @@ class Experiment:
         metrics: Keys of :data:`espnet2_tfckd.scoring.metrics.PROTOCOLS`.
         baseline: The arm that all are compared with, trained without distillation.
         method: The arm that is compared with all others.
-        tuning: How weights are searched.
+        tuning: How to search for weights.
         arms: All arms by name, in the order of the tables.
     """
 
@@ -80,12 +80,12 @@ class Experiment:
 
 
 class _UniqueKeysLoader(yaml.SafeLoader):
-    """YAML's own loader lets the last of two equal keys win without a word."""
+    """A YAML loader that refuses repeated keys; YAML's own silently keeps the last one."""
 
     def construct_mapping(self, node, deep=False):
         keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
         if twice := next((key for key in keys if keys.count(key) > 1), None):
-            raise ValueError(f"{twice!r} is there twice (line {node.start_mark.line + 1} and on)")
+            raise ValueError(f"{twice!r} is given twice (line {node.start_mark.line + 1} and on)")
         return super().construct_mapping(node, deep)
 
 
@@ -100,7 +100,7 @@ def read_experiment(path: str | Path) -> Experiment:
 
     Raises:
         FileNotFoundError: If the YAML or a file that it names is not there.
-        ValueError: If a key is unknown, missing, there twice or of a wrong kind, or YAMLs extend
+        ValueError: If a key is unknown, missing, given twice or of the wrong type, or YAMLs extend
             each other in a circle.
     """
     try:
@@ -230,7 +230,7 @@ def _check_keys(where: str, contents: object, known: Collection, needed: Sequenc
 
 
 def _check_kinds(where: str, contents: dict, **kinds: type | tuple[type, ...]) -> None:
-    """Check the values' types: those of ``kinds``, and text where it names none."""
+    """Check the values' types: those in ``kinds``, and text for all other keys."""
     words = {
         list: "a list",
         dict: "'key: value' lines",

@@ -1,4 +1,4 @@
-"""Where an experiment finds its data and keeps its work; makes its jobs."""
+"""The directories of an experiment, and the jobs that work in them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Workspace:
         stats_dir: Directory of stage 5.
         expdir: Directory of all the jobs' directories.
         given_teacher: Experiment directory of a trained teacher to use; None to train one.
-        keep_audio: Whether enhanced audio stays when it is scored.
+        keep_audio: Whether enhanced audio is kept after scoring.
     """
 
     experiment: Experiment
@@ -79,7 +79,7 @@ class Workspace:
 
     @property
     def _teacher(self) -> dict:
-        """What the teacher is, whoever trained it."""
+        """The contents of the teacher, whoever trained it."""
         return without_stamps(model_made_of(self.teacher_exp, MODEL))
 
     def tuning_job(self, arm: Arm, weight: float) -> Job:
@@ -110,7 +110,7 @@ class Workspace:
         )
 
     def default_weight(self, arm: Arm) -> float | None:
-        """Weight of the distillation loss in the arm's YAML, 1 where it names none."""
+        """Weight of the distillation loss in the arm's YAML, or 1."""
         if arm.distill_config is None:
             return None
         weight = read_config(arm.distill_config).get("distill_weight", 1.0)
@@ -123,7 +123,7 @@ class Workspace:
     def _student(
         self, arm: Arm, seed: int, weight: float | None, directory: Path, enh_args: str
     ) -> dict:
-        """Those fields of a job that tell how a student is trained."""
+        """The fields of a job that say how a student is trained."""
         config = arm.student_config or self.experiment.student_config
         options = " ".join(filter(None, (enh_args, arm.enh_args, f"--seed {seed}")))
         if arm.distill_config:
@@ -134,7 +134,7 @@ class Workspace:
     def _training(
         self, config: Path, exp_dir: Path, enh_args: str, distill_config: Path | None = None
     ) -> dict:
-        """Those fields of a job that tell what is trained, and of what."""
+        """The fields of a job that say what is trained, and on what."""
         training = Training(
             config=config,
             exp_dir=exp_dir,

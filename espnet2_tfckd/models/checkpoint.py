@@ -1,4 +1,4 @@
-"""Reading checkpoints without leniency, and turning a distillation's into a plain student's."""
+"""Reading checkpoints strictly, and extracting the plain student from a distillation."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import torch
     from espnet2.enh.espnet_model import ESPnetEnhancementModel
 
-# Options of a distillation that mean nothing to a plain enhancement model
+# Options of a distillation that a plain enhancement model does not have
 _DISTILLATION_OPTIONS = (
     "distiller",
     "distiller_conf",
@@ -43,7 +43,7 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
 
     Raises:
         FileNotFoundError: If the file is not there.
-        ValueError: If it is damaged or holds anything but weights.
+        ValueError: If it is damaged or holds anything other than weights.
     """
     import torch
 
@@ -53,7 +53,7 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
         if zipfile.is_zipfile(path):
             _refuse_compressed(path)
         weights = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises many kinds for a damaged file
+    except Exception as error:  # torch raises many kinds of errors for a damaged file
         code = re.search(r"GLOBAL ([\w.]+)|Unsupported class ([\w.]+)", str(error))
         if code:
             reason = f"it holds more than weights, which could run code: {code[1] or code[2]}"
@@ -75,7 +75,7 @@ def read_checkpoint(path: str | Path) -> dict[str, torch.Tensor]:
 
 
 def _refuse_compressed(path: str | Path) -> None:
-    """torch compresses nothing, and unpacks what is compressed to whatever size it has."""
+    """Refuse compressed contents: torch writes none, but would unpack them to any size."""
     with zipfile.ZipFile(path) as archive:
         if any(info.compress_type != zipfile.ZIP_STORED for info in archive.infolist()):
             raise ValueError("its contents are compressed")
@@ -84,11 +84,11 @@ def _refuse_compressed(path: str | Path) -> None:
 def load_strictly(model: torch.nn.Module, path: str | Path) -> None:
     """Load a checkpoint that must fit the model in every key and shape.
 
-    ESPnet itself loads what fits and keeps random weights for the rest.
+    ESPnet itself loads the keys that fit, and keeps random weights for the others.
 
     Raises:
         FileNotFoundError: If the file is not there.
-        ValueError: If it is damaged, or keys or shapes differ; names the first of them.
+        ValueError: If it is damaged, or keys or shapes differ; the message names the first ones.
     """
     weights = read_checkpoint(path)
     try:
@@ -100,7 +100,7 @@ def load_strictly(model: torch.nn.Module, path: str | Path) -> None:
 
 
 def check_buildable(options: dict, source: str) -> None:
-    """Refuse a configuration whose model is not made of registered classes alone.
+    """Refuse a configuration whose model uses classes that are not registered.
 
     Args:
         options: Contents of a checked ``config.yaml``.
@@ -146,10 +146,10 @@ def load_enhancement_model(config: str | Path, checkpoint: str | Path) -> ESPnet
 
 @contextmanager
 def naming(config: str | Path) -> Iterator[None]:
-    """Turn whatever a network's constructor raises into an error that names its configuration.
+    """Turn any error of a network's constructor into one that names its configuration.
 
     Raises:
-        ValueError: If the block raises anything.
+        ValueError: If the block raises any error.
     """
     try:
         yield
@@ -159,12 +159,12 @@ def naming(config: str | Path) -> Iterator[None]:
 
 
 def export_student(train_dir: str | Path, exp_dir: str | Path, checkpoint: str) -> Path:
-    """Take the plain student out of a finished distillation.
+    """Extract the plain student from a finished distillation.
 
     Args:
         train_dir: Directory that the distillation was trained in.
-        exp_dir: Where the student goes: ``config.yaml``, ``<checkpoint>`` and ``images/``, as of an
-            enhancement model trained without a teacher.
+        exp_dir: Where the student is written: ``config.yaml``, ``<checkpoint>`` and ``images/``, as
+            for an enhancement model trained without a teacher.
         checkpoint: Name of the checkpoint to take, such as ``valid.loss.best.pth``.
 
     Returns:

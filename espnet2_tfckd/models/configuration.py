@@ -30,8 +30,8 @@ class Rate:
     """Sampling rate of a model.
 
     Attributes:
-        hz: In Hz.
-        stated: Whether the configuration says so; otherwise it is an assumption.
+        hz: The rate in Hz.
+        stated: Whether the configuration states it; otherwise it is an assumption.
     """
 
     hz: int
@@ -42,15 +42,15 @@ class Rate:
 
 
 def parse_yaml(text: bytes, source: str):
-    """Parse YAML of unknown origin: plain values only, and no more than fit into memory.
+    """Parse YAML of unknown origin: only plain values, and only as many as fit into memory.
 
     Args:
         text: The file's contents.
         source: What the file is called in messages.
 
     Raises:
-        ValueError: If it is no valid YAML, holds tags other than plain values, or is too large,
-            where an alias counts as all that it stands for.
+        ValueError: If it is not valid YAML, holds tags other than those of plain values, or is too
+            large; an alias counts as all that it stands for.
 
     Examples:
         >>> parse_yaml(b"a: [1, 2]", "a.yaml")
@@ -80,7 +80,7 @@ def parse_yaml(text: bytes, source: str):
 
 
 def _count(node: yaml.Node, sizes: dict[int, int | None]) -> int:
-    """Number of values in a node with its aliases written out."""
+    """Number of values in a node when its aliases are written out."""
     if id(node) in sizes:
         if sizes[id(node)] is None:
             raise yaml.YAMLError("an alias contains itself")
@@ -101,7 +101,7 @@ def read_configuration(path: str | Path) -> dict:
 
     Raises:
         FileNotFoundError: If the file is not there.
-        ValueError: If it is not valid YAML, or no configuration of an enhancement model.
+        ValueError: If it is not valid YAML, or not a configuration of an enhancement model.
     """
     path = Path(path)
     if not path.is_file():
@@ -110,7 +110,7 @@ def read_configuration(path: str | Path) -> dict:
 
 
 def check_configuration(options: object, source: str) -> dict:
-    """Check that options describe an enhancement model, in the types that ESPnet expects.
+    """Check that options describe an enhancement model and have the types that ESPnet expects.
 
     Args:
         options: Contents of a ``config.yaml``.
@@ -120,17 +120,17 @@ def check_configuration(options: object, source: str) -> dict:
         ``options``.
 
     Raises:
-        ValueError: If options are missing or of a wrong type; names the first.
+        ValueError: If options are missing or of the wrong type; the message names the first.
     """
     remedy = "restore it, or fetch or train the model again"
     if not isinstance(options, dict):
         raise ValueError(
-            f"{source} is no configuration of an ESPnet enhancement model (it is "
+            f"{source} is not a configuration of an ESPnet enhancement model (it is "
             f"{'empty' if options is None else type(options).__name__}): {remedy}"
         )
     if missing := [name for name in (*_NEEDED, "init") if name not in options]:
         raise ValueError(
-            f"{source} is no configuration of an ESPnet enhancement model (it lacks "
+            f"{source} is not a configuration of an ESPnet enhancement model (it lacks "
             f"{', '.join(missing)}): {remedy}"
         )
     for name, kind in _NEEDED.items():
@@ -143,7 +143,7 @@ def check_configuration(options: object, source: str) -> dict:
     for name in (name for name, kind in _NEEDED.items() if kind is dict):
         strange += [key for key in options[name] if not isinstance(key, str)]
     if strange:
-        raise ValueError(f"{source}: {strange[0]!r} is no name of an option: {remedy}")
+        raise ValueError(f"{source}: {strange[0]!r} is not the name of an option: {remedy}")
     for name, rate in (
         ("sample_rate", options.get("sample_rate")),
         ("encoder_conf.default_fs", options["encoder_conf"].get("default_fs")),
@@ -156,9 +156,9 @@ def check_configuration(options: object, source: str) -> dict:
 def model_rate(options: Mapping) -> Rate:
     """Sampling rate of a model, by its configuration.
 
-    ESPnet takes a model's rate from whoever calls it. Its ``config.yaml`` has ``sample_rate``,
-    which is 8000 wherever the training named none, and may have ``encoder_conf.default_fs``, the
-    rate that the lengths of the STFT are meant for. Trainings of this package name both.
+    In ESPnet, the caller says at which rate a model works. A ``config.yaml`` has ``sample_rate``,
+    which is 8000 if the training named no rate. It may have ``encoder_conf.default_fs``, the rate
+    that the lengths of the STFT are meant for. Trainings of this package state both.
 
     Args:
         options: Contents of a checked ``config.yaml``.
@@ -183,11 +183,12 @@ def model_rate(options: Mapping) -> Rate:
 
 
 def rate_arguments(hz: int, encoder: str, decoder: str) -> list[str]:
-    """ESPnet's options by which a training states its sampling rate, see :func:`model_rate`.
+    """ESPnet's options that state a training's sampling rate, see :func:`model_rate`.
 
     Args:
         hz: Rate of the data.
-        encoder, decoder: Their kinds; only STFTs have lengths that belong to a rate.
+        encoder, decoder: Kinds of encoder and decoder; only STFTs have lengths that depend on a
+            rate.
     """
     arguments = ["--sample_rate", str(hz)]
     for option, kind in (("encoder", encoder), ("decoder", decoder)):
@@ -197,7 +198,7 @@ def rate_arguments(hz: int, encoder: str, decoder: str) -> list[str]:
 
 
 def check_rate(options: Mapping, hz: int, model: str) -> None:
-    """Refuse data at another rate than the one that a model states.
+    """Refuse data whose rate differs from the one that a model states.
 
     Args:
         options: The model's configuration.

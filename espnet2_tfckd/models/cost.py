@@ -1,4 +1,4 @@
-"""What a model costs: parameters, multiply-accumulates, and real-time factor on one thread."""
+"""The costs of a model: parameters, multiply-accumulates, and real-time factor on one thread."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ NUM_RUNS = 7
 
 
 def count_macs(run: Callable[[], object]) -> int:
-    """Count the multiply-accumulates of whatever PyTorch operations a function calls.
+    """Count the multiply-accumulates of the PyTorch operations that a function calls.
 
-    Counted are matrix products and convolutions, as torch's own counter does. The fused CPU kernels
-    of recurrent layers and attention, of which that counter sees nothing, are switched off, so that
-    these layers fall apart into matrix products. Element-wise operations and Fourier transforms are
-    not counted, and a product of complex numbers counts as one.
+    Matrix products and convolutions are counted, as by torch's own counter. That counter does not
+    see the fused CPU kernels of recurrent layers and attention. So these kernels are switched off,
+    and the layers run as matrix products. Element-wise operations and Fourier transforms are not
+    counted, and a product of complex numbers counts as one.
 
     Args:
         run: The computation, on the CPU.
@@ -63,7 +63,7 @@ def count_macs(run: Callable[[], object]) -> int:
 
 
 def cpu_name() -> str:
-    """Name of the processor, as far as the system tells it."""
+    """Name of the processor, if the system tells it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -111,7 +111,7 @@ def profile(separate_speech: SeparateSpeech, sample_rate: int, num_channels: int
 
 
 def profile_made_of(model: dict) -> dict:
-    """What a measurement is made of: the model, and the machine and the library that ran it.
+    """What a measurement depends on: the model, and the machine and the library that ran it.
 
     Args:
         model: What the model is made of, see :func:`espnet2_tfckd.data.freshness.made_of`.
@@ -123,7 +123,7 @@ def profile_made_of(model: dict) -> dict:
 def write_profile(
     path: str | Path, made: dict, separate_speech: SeparateSpeech, *args: int
 ) -> dict:
-    """Measure a model as :func:`profile` does and write the result, and what it is made of."""
+    """Measure a model as :func:`profile` does; write the result and what it depends on."""
     measured = profile(separate_speech, *args) | {"made_of": made}
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
@@ -131,7 +131,7 @@ def write_profile(
 
 
 def is_measured(path: str | Path, made: dict) -> bool:
-    """Whether the measurement in a file is made of this."""
+    """Whether the measurement in a file depends on the same."""
     try:
         before = json.loads(Path(path).read_text(encoding="utf-8")).get("made_of")
     except (OSError, ValueError, AttributeError):

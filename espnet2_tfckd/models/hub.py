@@ -1,4 +1,4 @@
-"""Models on the Hugging Face hub: which revision there is, and its files."""
+"""Models on the Hugging Face hub: their present revision and their files."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from espnet2_tfckd.models.packs import (
     shown,
 )
 
-_TIMEOUT = 20  # seconds until the hub counts as out of reach
+_TIMEOUT = 20  # seconds after which the hub counts as unreachable
 
 
 def present_revision(tag: str) -> str:
-    """Ask the hub for the commit that a model is at.
+    """Ask the hub for the present commit of a model.
 
     Args:
         tag: ``<user>/<model>``, or ``<user>/<model>@<revision>``.
@@ -30,22 +30,22 @@ def present_revision(tag: str) -> str:
 
 
 def download(tag: str, revision: str, folder: str | Path) -> PackedModel:
-    """Download configuration and checkpoint of a model, and nothing else of its repository.
+    """Download configuration and checkpoint of a model, and nothing else from its repository.
 
     Args:
         tag: As for :func:`present_revision`.
-        revision: Commit to take.
+        revision: Commit to download.
         folder: Folder to write.
 
     Raises:
         ConnectionError: If the hub cannot be reached or has no such model.
-        ValueError: If the repository holds no enhancement model, or its ``meta.yaml`` names files
-            that do not lie in it.
+        ValueError: If the repository does not hold an enhancement model, or its ``meta.yaml`` names
+            files outside it.
     """
     repository = tag.partition("@")[0]
     names = {file.rfilename: file.size or 0 for file in _info(f"{repository}@{revision}").siblings}
     if META not in names:
-        raise ValueError(f"{tag} is no enhancement model of ESPnet: it has no {META}")
+        raise ValueError(f"{tag} is not an enhancement model of ESPnet: it has no {META}")
     meta = _fetch(repository, revision, META, names)
     packed = read_meta(meta.read_bytes(), names, tag)
     for name in packed:
@@ -63,7 +63,7 @@ def _info(tag: str):
         return HfApi().model_info(
             repository, revision=revision or None, timeout=_TIMEOUT, files_metadata=True
         )
-    except Exception as error:  # the hub's library raises many kinds
+    except Exception as error:  # the hub's library raises many kinds of errors
         raise _unreachable(tag, error) from error
 
 

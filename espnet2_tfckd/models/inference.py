@@ -1,4 +1,4 @@
-"""Loading a trained model for inference, without ESPnet's leniency towards wrong checkpoints."""
+"""Loading a trained model for inference; unlike ESPnet, this refuses wrong checkpoints."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def model_files(exp_dir: str | Path, inference_model: str) -> tuple[Path, Path]:
         Path of ``config.yaml`` and path of the checkpoint.
 
     Raises:
-        FileNotFoundError: If one of them is not there; names it.
+        FileNotFoundError: If one of them is not there; the message names it.
     """
     config, checkpoint = Path(exp_dir) / "config.yaml", Path(exp_dir) / inference_model
     if not config.is_file():
@@ -37,7 +37,7 @@ def model_files(exp_dir: str | Path, inference_model: str) -> tuple[Path, Path]:
 
 
 def model_made_of(exp_dir: str | Path, inference_model: str) -> dict:
-    """A model's files as a part of what results are made of.
+    """A model's files, as part of what a result is made of.
 
     Raises:
         FileNotFoundError: If one of them is not there.
@@ -63,7 +63,7 @@ def load_separate_speech(
     Raises:
         FileNotFoundError: If a file is not there.
         ValueError: If the configuration is not that of an enhancement model, or the checkpoint
-            cannot be read or does not fit the model; names the file.
+            cannot be read or does not fit the model; the message names the file.
     """
     config, checkpoint = model_files(exp_dir, inference_model)
 

@@ -24,7 +24,7 @@ SUFFIXES = {".pth", ".pt", ".yaml", ".yml", ".json", ".md", ".txt", ".log", ".pn
 # what zipfile raises for a damaged archive
 _UNREADABLE = (zipfile.BadZipFile, EOFError, NotImplementedError, OverflowError, struct.error)
 _UNREADABLE += (UnicodeError,)
-_REMEDY = "nothing was unpacked; get the model anew, from a source that you trust"
+_REMEDY = "nothing was unpacked; get the model again, from a source that you trust"
 
 
 class PackedModel(NamedTuple):
@@ -35,9 +35,9 @@ class PackedModel(NamedTuple):
 
 
 def name_fault(name: object) -> str:
-    """What is wrong with the name of a file in a pack, or nothing.
+    """Say what is wrong with the name of a file in a pack; empty if nothing is.
 
-    Good are relative names of files that stay inside their folder on every system.
+    A good name is relative, and stays inside its folder on every system.
 
     Examples:
         >>> name_fault("exp/enh_student/config.yaml")
@@ -46,11 +46,11 @@ def name_fault(name: object) -> str:
         'leads out of its folder'
     """
     if not isinstance(name, str) or not name:
-        return "is no name"
+        return "is not a name"
     if any(not char.isprintable() or char in '\\:*?"<>|' for char in name):
         return "has characters that names of files must not have"
     if name.startswith(("/", "~")):
-        return "is no relative name"
+        return "is not a relative name"
     parts = name.split("/")
     if ".." in parts:
         return "leads out of its folder"
@@ -59,12 +59,12 @@ def name_fault(name: object) -> str:
     if len(name) > 1000 or any(len(os.fsencode(part)) > 200 for part in parts):
         return "is too long"
     if PurePosixPath(name).suffix.lower() not in SUFFIXES:
-        return f"is no kind of file that a model consists of ({', '.join(sorted(SUFFIXES))})"
+        return f"is not a kind of file that a model consists of ({', '.join(sorted(SUFFIXES))})"
     return ""
 
 
 def read_meta(text: bytes, names: Collection[str], source: str) -> PackedModel:
-    """Find configuration and checkpoint of a pack.
+    """Find the configuration and the checkpoint of a pack.
 
     Args:
         text: Contents of its ``meta.yaml``.
@@ -72,8 +72,8 @@ def read_meta(text: bytes, names: Collection[str], source: str) -> PackedModel:
         source: What the pack is called in messages.
 
     Raises:
-        ValueError: If ``meta.yaml`` is not as ESPnet writes it, names files that are not there or
-            not inside the pack, or is that of another task.
+        ValueError: If ``meta.yaml`` is not as ESPnet writes it, names files that are missing or not
+            inside the pack, or belongs to another task.
     """
     meta = parse_yaml(text, f"{source}: {META}")
     named: dict[str, object] = {}
@@ -91,14 +91,14 @@ def read_meta(text: bytes, names: Collection[str], source: str) -> PackedModel:
             )
     if not {"train_config", "model_file"} <= named.keys():
         raise ValueError(
-            f"{source} is no enhancement model of ESPnet: it packs "
+            f"{source} is not an enhancement model of ESPnet: it packs "
             + shown(", ".join(map(str, named)))
         )
     return PackedModel(named["train_config"], named["model_file"])
 
 
 def shown(name: object) -> str:
-    """A name from a pack on one line, whatever it consists of."""
+    """Show a name from a pack on one line, whatever characters it has."""
     text = ascii(name)
     return text if len(text) <= 120 else f"{text[:117]}..."
 
@@ -106,17 +106,17 @@ def shown(name: object) -> str:
 def unpack(archive: str | Path, folder: str | Path) -> PackedModel:
     """Unpack a model that ESPnet has packed.
 
-    ESPnet's own function trusts the names in a pack, and writes where they lead.
+    ESPnet's own function trusts the names in a pack, and writes wherever they lead.
 
     Args:
         archive: The ``.zip``.
-        folder: Folder to write; it must not be there, and is not there after an error.
+        folder: Folder to write. It must not exist before, and does not exist after an error.
 
     Raises:
         FileNotFoundError: If the archive is not there.
-        FileExistsError: If the folder is there.
-        ValueError: If the archive cannot be read, or anything in it is not as a packed model has
-            it; names archive and member.
+        FileExistsError: If the folder exists.
+        ValueError: If the archive cannot be read, or anything in it differs from what a packed
+            model holds; the message names the archive and the member.
     """
     archive, folder = Path(archive), Path(folder)
     if not archive.is_file():
@@ -182,7 +182,7 @@ def _inspect(pack: zipfile.ZipFile, source: str) -> dict[str, zipfile.ZipInfo]:
 
 
 def _fault(info: zipfile.ZipInfo) -> str:
-    """What is wrong with a member, or nothing."""
+    """Say what is wrong with a member; empty if nothing is."""
     kind = stat.S_IFMT(info.external_attr >> 16)
     if info.is_dir():
         name = info.orig_filename.rstrip("/")
@@ -222,7 +222,7 @@ def _read_small(pack: zipfile.ZipFile, info: zipfile.ZipInfo, source: str) -> by
 def _open(pack: zipfile.ZipFile, info: zipfile.ZipInfo, source: str):
     try:
         return pack.open(info)
-    except Exception as error:  # zipfile raises many kinds for what is damaged
+    except Exception as error:  # zipfile raises many kinds of errors for damage
         raise _damaged(source, info, error) from error
 
 

@@ -1,4 +1,4 @@
-"""Running a model on many inputs, in several processes or on several GPUs."""
+"""Run a model on many inputs, in several processes or on several GPUs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def list_devices(num_jobs: int, num_gpus: int, num_tasks: int) -> list[str]:
     """One device for each worker: processes on the CPU, or one process on each GPU.
 
     Raises:
-        ValueError: There are fewer GPUs than asked for.
+        ValueError: If there are fewer GPUs than asked for.
     """
     import torch
 
@@ -52,10 +52,10 @@ def outcomes(
         devices: Where to run, from :func:`list_devices`.
 
     Yields:
-        None, or the ValueError, OSError or RuntimeError of a task, as they end.
+        For each task as it ends, None or its ValueError, OSError or RuntimeError.
 
     Raises:
-        RuntimeError: A worker ended unexpectedly.
+        RuntimeError: If a worker ends unexpectedly.
     """
     cores = cpu_cores()
     threads = int(os.environ.get("OMP_NUM_THREADS") or max(1, cores // len(devices)))

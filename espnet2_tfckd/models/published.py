@@ -20,22 +20,22 @@ CONFIG = "config.yaml"
 
 
 def fetch_model(model_tag: str, exp_dir: str | Path, inference_model: str) -> Path:
-    """Lay a published ESPnet enhancement model out as if it had been trained here.
+    """Fetch a published ESPnet enhancement model into an experiment directory.
 
-    A model on the hub is fetched again when the hub has another revision of it, a packed one when
-    the contents of the file have changed.
+    A model on the hub is fetched again when the hub has another revision of it. A packed model is
+    fetched again when the contents of its file have changed.
 
     Args:
         model_tag: Id on the hub, ``<user>/<model>``, or a packed model as a local ``.zip``.
         exp_dir: Experiment directory to write: ``config.yaml`` and the checkpoint.
-        inference_model: Name that the checkpoint gets.
+        inference_model: Name for the checkpoint.
 
     Returns:
-        ``exp_dir``. Nothing is done where it already holds this model.
+        ``exp_dir``. If it already holds this model, nothing is done.
 
     Raises:
         FileNotFoundError: If the zip file is not there.
-        ValueError: If it is no packed enhancement model, its checkpoint does not fit, or
+        ValueError: If it is not a packed enhancement model, its checkpoint does not fit, or
             ``exp_dir`` holds something else.
         ConnectionError: If the hub has no such model, or cannot be reached and the model was not
             fetched before.
@@ -45,7 +45,7 @@ def fetch_model(model_tag: str, exp_dir: str | Path, inference_model: str) -> Pa
     if is_file and not archive.is_file():
         raise FileNotFoundError(f"packed model {archive} is not there")
     if not is_file and archive.is_file():
-        raise ValueError(f"{archive} is no packed model: only .zip files are")
+        raise ValueError(f"{archive} is not a packed model: only .zip files are")
     exp_dir.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(exp_dir.parent / f".{exp_dir.name}.fetch.lock"):
         before = _read_source(exp_dir)
@@ -68,14 +68,14 @@ def fetch_model(model_tag: str, exp_dir: str | Path, inference_model: str) -> Pa
 
 
 def _source(model_tag: str, is_file: bool, before: dict) -> dict:
-    """What the model is made of: the contents of a pack, or a revision on the hub."""
+    """What identifies the model: the contents of a pack, or a revision on the hub."""
     if is_file:
         return made_of({"pack": model_tag}, before=before)
     return made_of(options={"model_tag": model_tag, "revision": hub.present_revision(model_tag)})
 
 
 def _fetch(model_tag: str, source: dict, exp_dir: Path, inference_model: str) -> None:
-    """Check a model in a temporary folder, then put it where it is to be."""
+    """Check a model in a temporary folder, then move it to its place."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
         if source["files"]:
@@ -104,7 +104,7 @@ def _check(folder: Path, packed: PackedModel, source: str) -> None:
 
 
 def _read_source(exp_dir: Path) -> dict:
-    """The record of the model that lies in a directory; empty where none was fetched."""
+    """The record of the model in a directory; empty if none was fetched."""
     if not (exp_dir / SOURCE).exists():
         return {}
     source = read_record(exp_dir / SOURCE)
@@ -117,7 +117,7 @@ def _read_source(exp_dir: Path) -> dict:
 
 
 def _refuse_others_files(exp_dir: Path, source: dict) -> None:
-    """Models are fetched into a folder of their own, and nobody's work there is overwritten."""
+    """Refuse a directory that holds anything other than a fetched model."""
     if not source:
         there = [path.name for pattern in (CONFIG, "*.pth") for path in exp_dir.glob(pattern)]
         if there:

@@ -1,4 +1,4 @@
-"""What a speech recogniser makes of an estimate: word error rate, and the L3DAS challenge's metric.
+"""Scores from a speech recogniser: word error rate, and the L3DAS challenge's metric.
 
 Works on transcripts; the recognisers themselves are in :mod:`espnet2_tfckd.scoring.recogniser`.
 
@@ -17,7 +17,7 @@ KEYS = ("wer", "task1_metric")
 
 
 def words_of(transcript: str) -> list[str]:
-    """The words of a transcript, without case and punctuation; apostrophes are part of words.
+    """The words of a transcript, in lower case, without punctuation except apostrophes.
 
     Examples:
         >>> words_of("He said: DON'T  go!")
@@ -27,10 +27,10 @@ def words_of(transcript: str) -> list[str]:
 
 
 def word_error_rate(reference: Sequence[str], estimate: Sequence[str]) -> float:
-    """Substitutions, deletions and insertions per word of the reference, from 0; may exceed 1.
+    """Substitutions, deletions and insertions per word of the reference; 0 is best, may exceed 1.
 
     Raises:
-        ValueError: The reference has no words.
+        ValueError: If the reference has no words.
 
     Examples:
         >>> word_error_rate("the cat sat down".split(), "the hat sat".split())
@@ -46,7 +46,7 @@ def word_error_rate(reference: Sequence[str], estimate: Sequence[str]) -> float:
 def task1_metric(stoi: float, wer: float) -> float:
     """The challenge's metric (STOI + 1 - WER) / 2, from 0 to 1, higher is better.
 
-    Both are first limited to 0 to 1.
+    Both are limited to the range 0 to 1 first.
 
     Examples:
         >>> task1_metric(stoi=0.8, wer=0.25), task1_metric(stoi=0.8, wer=3.0)
@@ -62,7 +62,7 @@ def _limited(value: float) -> float:
 def score_transcripts(
     reference: str, estimate: str, stoi: float | None
 ) -> tuple[dict[str, float | None], dict[str, str]]:
-    """Score what a recogniser hears in an estimate against what it hears in the reference.
+    """Compare what a recogniser hears in an estimate with what it hears in the reference.
 
     Args:
         reference: Transcript of the clean reference by the same recogniser.

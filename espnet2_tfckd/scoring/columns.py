@@ -1,4 +1,4 @@
-"""What the tables show: one column for each score of an estimate and each cost of a model."""
+"""The columns of the tables: one for each score of an estimate and each cost of a model."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Column:
     Attributes:
         key: Name of the value in ``results.json``.
         name: Name in tables.
-        protocol: Word of ``--scoring_protocol`` that computes it; None: a stage of its own does.
+        protocol: Word of ``--scoring_protocol`` that computes it; None if another stage does.
         unit: ``dB``, or nothing.
-        decimals: How many are shown.
-        is_gain: A larger value is better.
-        by_group: It stands in the table of improvements by SNR and noise.
+        decimals: Number of decimals shown.
+        is_gain: Whether a larger value is better.
+        by_group: Whether it is in the table of improvements by SNR and noise.
         divisor: The value is shown as a multiple of this.
     """
 
@@ -41,7 +41,7 @@ class Column:
         return f"{self.name} ({self.unit})" if self.unit else self.name
 
     def text(self, value: float | None, signed: bool = False, with_unit: bool = False) -> str:
-        """A value as the tables show it, ``-`` where there is none.
+        """A value as the tables show it, or ``-`` without a value.
 
         Examples:
             >>> SCORES["si_sdr"].text(7.125, signed=True, with_unit=True)

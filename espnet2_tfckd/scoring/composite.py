@@ -41,7 +41,7 @@ def frames(signal: np.ndarray, sample_rate: int) -> np.ndarray:
         signal (N,) -> (frames, 0.03 * sample_rate)
 
     Raises:
-        ValueError: The signal is shorter than two frames.
+        ValueError: If the signal is shorter than two frames.
     """
     length = round(FRAME_SECONDS * sample_rate)
     hop = length // 4
@@ -110,7 +110,7 @@ def log_likelihood_ratio(
         reference (N,), estimate (N,) -> (at most frames,)
 
     Raises:
-        ValueError: No frame of the reference has a signal.
+        ValueError: If the reference is silent in every frame.
     """
     order = 10 if sample_rate < 10000 else 16
     of_reference = autocorrelation(frames(reference, sample_rate), order)
@@ -203,7 +203,7 @@ def composite(
         ``csig``, ``cbak`` and ``covl``, each a mean opinion score in [1, 5], higher is better.
 
     Raises:
-        ValueError: The signals are too short or the reference is silent.
+        ValueError: If the signals are too short or the reference is silent.
     """
     llr = trimmed_mean(log_likelihood_ratio(reference, estimate, sample_rate))
     wss = trimmed_mean(weighted_spectral_slope(reference, estimate, sample_rate))

@@ -1,4 +1,4 @@
-"""What systems gain over the mixture on each utterance."""
+"""The gains of systems over the mixture on each utterance."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Gains = dict[str, dict[str, float]]  # by metric of each utterance
 
 
 def gains_over(mixture: Scores, estimates: Scores) -> Gains:
-    """Gain of each utterance in each metric that scored both mixture and estimate.
+    """Gain on each utterance in each metric that scored both mixture and estimate.
 
-    A gain is better if it is larger, in every metric.
+    In every metric, a larger gain is better.
 
     Examples:
         >>> gains_over({"a": {"stoi": 0.5, "wer": 0.75}}, {"a": {"stoi": 0.75, "wer": 0.5}})
@@ -35,13 +35,13 @@ def gains_over(mixture: Scores, estimates: Scores) -> Gains:
 def input_snrs(
     metadata: Mapping[str, Mapping[str, str]], mixture: Scores
 ) -> tuple[dict[str, float], str]:
-    """SNR of each mixture in dB: that of ``metadata.csv`` or, without it, the mixture's SI-SDR.
+    """SNR of each mixture in dB, from ``metadata.csv``; without it, the mixture's SI-SDR.
 
     Returns:
-        SNRs, of those utterances whose is known, and what they are, in words.
+        SNRs of the utterances for which they are known, and their name in words.
 
     Raises:
-        ValueError: An SNR is not a number.
+        ValueError: If an SNR is not a number.
     """
     if any(row.get(SNR_COLUMN) for row in metadata.values()):
         snrs = {}
@@ -67,7 +67,7 @@ def scatter_plot(gains: Mapping[str, Gains], snrs: Mapping[str, float], snr_name
 
     Returns:
         ``x`` (title), ``utterances``, ``snrs`` and, for each metric, ``key``, ``title``,
-        ``decimals`` and ``gains``: for each system those of all utterances, None where unknown.
+        ``decimals`` and ``gains``: for each system the gains on all utterances, None if unknown.
     """
     metrics = [m for m in SCORES if any(snrs.keys() & g.get(m, {}) for g in gains.values())]
     utterances = [

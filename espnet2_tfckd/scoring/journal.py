@@ -1,4 +1,4 @@
-"""The journal of a system's scores: a line of JSON for each utterance, the last one counts."""
+"""The journal of a system's scores: a line of JSON for each utterance; the last line counts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ JOURNAL = "utterances.jsonl"
 
 
 def read_journal(path: Path) -> dict[str, dict]:
-    """Read the finished lines of a journal; one that a kill or another hand damaged is left out."""
+    """Read the complete lines of a journal; damaged lines are left out."""
     records = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
@@ -31,6 +31,6 @@ def write_journal(path: Path, records: Sequence[dict]) -> None:
 
 
 def append_to_journal(path: Path, record: dict) -> None:
-    """Keep the scores of one utterance; they replace what the journal has of it."""
+    """Add the scores of one utterance; they replace its earlier ones."""
     with path.open("a", encoding="utf-8") as journal:
         journal.write(json.dumps(record) + "\n")

@@ -1,4 +1,4 @@
-"""What to listen to: the utterances that gain most and least, as sound and as pictures."""
+"""The utterances that gain most and least, as sound and as pictures."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def extremes(gains: Mapping[str, float], count: int) -> tuple[list[str], list[st
 
     Args:
         gains: Gain of each utterance.
-        count: How many of either. Of fewer than twice as many, each half is given.
+        count: How many of each. If there are fewer than twice as many utterances, each gets half.
 
     Examples:
         >>> extremes({"a": 1.0, "b": 5.0, "c": -2.0, "d": 3.0, "e": 0.0}, 2)
@@ -82,17 +82,17 @@ def listen_in_turn(
     ref_channel: int,
     budget: int,
 ) -> tuple[dict[str, Listening], list[str]]:
-    """Prepare utterances from the most extreme ones on, as long as they fit.
+    """Prepare utterances, the most extreme ones first, as long as they fit.
 
     Args:
         best: Utterances that gain most, the best first.
         worst: Utterances that gain least, the worst first.
         entries: For each signal its scp entries.
         ref_channel: Channel of files with several.
-        budget: Characters that sounds and pictures may take; the first utterance always fits.
+        budget: Characters that sounds and pictures may take; the first utterance is always taken.
 
     Returns:
-        What can be heard of each utterance, and a sentence if some of them did not fit.
+        The signals of each utterance, and a sentence if some utterances did not fit.
     """
     heard: dict[str, Listening] = {}
     in_turn = [u for pair in zip_longest(best, worst) for u in pair if u is not None]
@@ -114,11 +114,11 @@ def listen(utterance: str, entries: Mapping[str, str | None], ref_channel: int) 
 
     Args:
         utterance: Its id.
-        entries: scp entry of each signal by its name; None where there is none.
+        entries: scp entry of each signal by its name; None if there is no signal.
         ref_channel: Channel of files with several.
 
     Returns:
-        The signals that can be read; the others are named in ``problems``.
+        The signals that can be read; ``problems`` names the others.
     """
     listening = Listening(utterance)
     signals: dict[str, tuple[np.ndarray, int]] = {}
@@ -147,7 +147,7 @@ def listen(utterance: str, entries: Mapping[str, str | None], ref_channel: int) 
 
 
 def flac(samples: np.ndarray, sample_rate: int) -> bytes:
-    """A FLAC file of 16 bits; what exceeds full scale is clipped.
+    """A FLAC file of 16 bits; samples beyond full scale are clipped.
 
     Shape:
         samples (N,)
@@ -159,7 +159,7 @@ def flac(samples: np.ndarray, sample_rate: int) -> bytes:
 
 
 def data_uri(media_type: str, contents: bytes) -> str:
-    """Contents as an address that needs no file.
+    """Contents as a ``data:`` address, which needs no file.
 
     Examples:
         >>> data_uri("text/plain", b"hi")

@@ -22,7 +22,7 @@ MODEL_RATE = 16000
 
 
 def at_16_khz(signal: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Resample to 16 kHz (soxr, high quality); a signal at 16 kHz is returned as it is."""
+    """Resample to 16 kHz (soxr, high quality); a signal at 16 kHz is returned unchanged."""
     if sample_rate == MODEL_RATE:
         return signal
     import soxr
@@ -36,7 +36,7 @@ def pesq_wb(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> fl
     Defined at 16 kHz: other rates are resampled.
 
     Raises:
-        ValueError: PESQ finds no utterance in the signals, or they are shorter than 0.25 s.
+        ValueError: If PESQ finds no utterance in the signals, or they are shorter than 0.25 s.
 
     References:
         ITU-T P.862.2 (2007), by the package ``pesq``.
@@ -72,7 +72,7 @@ def stoi(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float
     Any rate: the measure itself works at 10 kHz.
 
     Raises:
-        ValueError: Less than 0.4 s of speech is left without the silent frames.
+        ValueError: If less than 0.4 s of speech is left without the silent frames.
 
     References:
         C. H. Taal et al., IEEE Trans. Audio, Speech, and Language Processing 19(7), 2011,
@@ -99,11 +99,11 @@ def _need_sound(reference: np.ndarray, estimate: np.ndarray, name: str) -> None:
 def si_sdr(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:
     """Scale-invariant signal-to-distortion ratio in dB, unbounded, higher is better.
 
-    The means of both signals are removed first, as Le Roux et al. define it (and as SI-SNR does),
-    so that a constant offset, which nobody hears, does not count. Independent of the rate.
+    The means of both signals are removed first, as Le Roux et al. define it (and as in SI-SNR). So
+    a constant offset, which is inaudible, does not count. The value does not depend on the rate.
 
     Raises:
-        ValueError: A signal is constant.
+        ValueError: If a signal is constant.
 
     References:
         J. Le Roux et al., "SDR - half-baked or well done?", ICASSP 2019,
@@ -123,7 +123,7 @@ def sdr(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> float:
     32 ms at 16 kHz, 10.7 ms at 48 kHz.
 
     Raises:
-        ValueError: A signal is constant, or the filter cannot be solved for.
+        ValueError: If a signal is constant, or the filter cannot be solved for.
 
     References:
         E. Vincent, R. Gribonval, C. Fevotte, IEEE Trans. Audio, Speech, and Language Processing
@@ -148,7 +148,7 @@ def ci_sdr(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> flo
     signals.
 
     Raises:
-        ValueError: A signal is constant, or the filter cannot be solved for.
+        ValueError: If a signal is constant, or the filter cannot be solved for.
 
     References:
         C. Boeddeker et al., "Convolutive transfer function invariant SDR training criteria for
@@ -171,7 +171,7 @@ def seg_snr(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> fl
     Mean over frames of 30 ms, each limited to [-10, 35] dB; at the rate of the signals.
 
     Raises:
-        ValueError: The signals are shorter than two frames.
+        ValueError: If the signals are shorter than two frames.
 
     References:
         Hu & Loizou 2008, see :mod:`espnet2_tfckd.scoring.composite`.
@@ -185,7 +185,7 @@ def composite(reference: np.ndarray, estimate: np.ndarray, sample_rate: int) -> 
     Computed at 16 kHz (other rates are resampled) with wideband PESQ.
 
     Raises:
-        ValueError: As :func:`pesq_wb`, or the reference is silent.
+        ValueError: As :func:`pesq_wb`, or if the reference is silent.
 
     References:
         Hu & Loizou 2008, see :mod:`espnet2_tfckd.scoring.composite`.
@@ -214,17 +214,18 @@ def _dnsmos_model():
 
 
 def dnsmos(reference: np.ndarray | None, estimate: np.ndarray, sample_rate: int) -> dict:
-    """DNSMOS, a network's guess at mean opinion scores from 1 to 5, higher is better.
+    """DNSMOS, mean opinion scores from 1 to 5 that a network predicts; higher is better.
 
-    Needs no reference (the argument keeps the signature of the others). Defined at 16 kHz: other
-    rates are resampled. A signal that exceeds full scale is scaled to a peak of 1, as the model is
-    defined up to there. Signals below 9.01 s are repeated, as in the original.
+    It needs no reference (the argument is there for the common signature). It is defined at 16 kHz:
+    other rates are resampled. A signal that exceeds full scale is scaled to a peak of 1, because
+    the model is defined only up to there. Signals shorter than 9.01 s are repeated, as in the
+    original.
 
     Returns:
         ``dnsmos_ovrl``, ``dnsmos_sig``, ``dnsmos_bak`` (P.835) and ``dnsmos_p808``.
 
     Raises:
-        ValueError: The estimate is silent.
+        ValueError: If the estimate is silent.
 
     References:
         C. K. A. Reddy, V. Gopal, R. Cutler, ICASSP 2021 (P.808) and ICASSP 2022 (P.835),
@@ -247,8 +248,8 @@ class Protocol:
         compute: The metric's function; returns a number or a dictionary over ``columns``.
         columns: Its keys in ``results.json``, each with a column of
             :data:`espnet2_tfckd.scoring.columns.SCORES`.
-        package: The package that computes it; None for one of our own.
-        revision: Raised when our part of the code gives other values.
+        package: The package that computes it; None if our own code does.
+        revision: Revision of our code; raise it when the code gives other values.
     """
 
     compute: Callable[..., float | dict[str, float]]
@@ -258,13 +259,13 @@ class Protocol:
 
     @property
     def code(self) -> str:
-        """What of the code the values depend on."""
+        """The part of the code that the values depend on."""
         package = f" {self.package} {version(self.package)}" if self.package else ""
         return f"revision {self.revision}{package}"
 
     @property
     def is_installed(self) -> bool:
-        """Whether the package that computes the values is there."""
+        """Whether the package that computes the values is installed."""
         try:
             return self.package is None or bool(version(self.package))
         except PackageNotFoundError:

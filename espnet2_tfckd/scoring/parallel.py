@@ -1,8 +1,8 @@
 """Scoring whole data sets with several processes, resumable after a kill.
 
-Every system has a journal, ``utterances.jsonl`` in its scoring directory: one line an utterance,
-appended as soon as it is scored. A later run uses a line again as long as it is made of the same
-audio by the same code, and adds only what is missing.
+Every system has a journal, ``utterances.jsonl``, in its scoring directory. It has one line for each
+utterance, which is appended as soon as the utterance is scored. A later run uses a line again if
+audio and code are the same, and adds only what is missing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from espnet2_tfckd.scoring.journal import (
 from espnet2_tfckd.scoring.metrics import PROTOCOLS
 from espnet2_tfckd.scoring.workers import Task, outcomes
 
-MAX_NAMED = 10  # utterances that an error message spells out
+MAX_NAMED = 10  # utterances that an error message names
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,13 @@ class System:
 
 
 def named(utterances: Sequence[str]) -> str:
-    """Spell out at most ten of the utterances, and count the rest."""
+    """Name at most ten of the utterances, and count the others."""
     rest = len(utterances) - MAX_NAMED
     return ", ".join(utterances[:MAX_NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _sources(system: System, references: dict[str, str], ref_channel: int) -> dict[str, dict]:
-    """Where the audio of each utterance lies, after checking that every file is there."""
+    """The audio file of each utterance, after checking that every file is there."""
     estimates = read_scp(system.estimate_scp)
     for problem, ids in (
         ("has no estimate of", references.keys() - estimates.keys()),
@@ -103,7 +103,7 @@ def score_systems(
     """Score all utterances of several systems, in parallel and with a progress bar.
 
     Args:
-        systems: The systems; what they have been scored by before is kept.
+        systems: The systems; their earlier scores are kept.
         references: scp entry of each utterance's reference.
         protocols: Keys of :data:`espnet2_tfckd.scoring.metrics.PROTOCOLS`.
         num_jobs: Number of processes, each on one thread.
@@ -114,9 +114,9 @@ def score_systems(
         references.
 
     Raises:
-        FileNotFoundError: A list of estimates or a reference is not there.
-        ValueError: Estimates are missing, or do not fit their references; names the utterances.
-            All others are scored and kept first.
+        FileNotFoundError: If a list of estimates or a reference is not there.
+        ValueError: If estimates are missing, or do not fit their references; the message names the
+            utterances. All others are scored and kept first.
     """
     from tqdm import tqdm
 
@@ -139,7 +139,7 @@ def score_systems(
                 tasks.append(Task(system, utt, source, missing))
         if stale:
             more = " and the like" if len(stale) > 1 else ""
-            print(f"{system.name}: {len(stale)} utterances scored anew, since {stale[0]}{more}")
+            print(f"{system.name}: {len(stale)} utterances scored again, since {stale[0]}{more}")
         # only valid lines stay, so that appending to the journal is enough from here on
         write_journal(
             system.journal,

@@ -1,4 +1,4 @@
-"""Speech recognisers, by the name that ``--asr_model`` gives them."""
+"""Speech recognisers, by the names that ``--asr_model`` takes."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ def load_recogniser(name: str, device: str = "cpu") -> Recogniser:
     """Load a speech recogniser.
 
     Args:
-        name: Of a CTC model on the Hugging Face hub or the path of its folder; or ``pocketsphinx``,
-            whose English model comes with its package, too weak for anything but trying things out.
+        name: Name of a CTC model on the Hugging Face hub, or the path of its folder. Or
+            ``pocketsphinx``, whose English model comes with its package and is good enough for
+            trials only.
         device: As for torch.
 
     Raises:
-        RuntimeError: A package is missing or the model cannot be loaded; says what to do.
+        RuntimeError: If a package is missing or the model cannot be loaded; the message says what
+            to do.
     """
     try:
         return _pocketsphinx() if name == OFFLINE else _ctc_model(name, device)
@@ -48,7 +50,7 @@ def _ctc_model(name: str, device: str) -> Recogniser:
         folder = name if Path(name).is_dir() else snapshot_download(name, ignore_patterns=unused)
         processor = transformers.AutoProcessor.from_pretrained(folder)
         model = transformers.AutoModelForCTC.from_pretrained(folder).eval().to(device)
-    except Exception as error:  # offline, the hub's clients raise all kinds
+    except Exception as error:  # offline, the hub's clients raise many kinds of errors
         reason = str(error).strip().partition("\n")[0]
         raise RuntimeError(
             f"the recogniser {name} cannot be loaded ({reason}). Without a network, fetch it "

@@ -24,13 +24,13 @@ CAPTION_SCORES = ("si_sdr", "pesq_wb", "stoi", "dnsmos_ovrl")
 
 @dataclass(frozen=True)
 class ScoredSet:
-    """A test set and what was scored on it.
+    """A test set and the systems that were scored on it.
 
     Attributes:
         name: Its name in the tables.
         data: Its data directory.
         mixture: The unprocessed mixture, as a system.
-        systems: The models; the last one's gain says which utterances are worth listening to.
+        systems: The models; the gain of the last one decides which utterances can be heard.
     """
 
     name: str
@@ -41,13 +41,13 @@ class ScoredSet:
 
 @dataclass(frozen=True)
 class Trainings:
-    """What trainings left behind.
+    """Curves and pictures of the trainings.
 
     Attributes:
         models: Names of the systems.
         losses: Validation loss by epoch, of each model that has a log.
         remarks: A sentence for each model that has none.
-        heat_maps: ``system``, ``epoch`` and ``path`` of the last picture of calibration weights.
+        heat_maps: ``system``, ``epoch`` and ``path`` of each last picture of calibration weights.
     """
 
     models: Sequence[str]
@@ -62,19 +62,19 @@ def render_report(
     trainings: Trainings,
     ref_channel: int = 0,
 ) -> str:
-    """The whole of ``report.html``; a sentence stands for whatever is not there.
+    """The whole ``report.html``; a sentence takes the place of anything that is missing.
 
     Args:
         rows: The objects of ``results.json``.
         scored_sets: The test sets.
-        trainings: How the models came about.
+        trainings: Curves and pictures of the models' trainings.
         ref_channel: Channel of files with several.
 
     Returns:
-        HTML; the same for the same files.
+        HTML; equal files give equal HTML.
 
     Raises:
-        ValueError: An SNR is not a number, or a list of estimates is malformed.
+        ValueError: If an SNR is not a number, or a list of estimates is malformed.
     """
     budget = MEDIA_CHARACTERS // max(1, len(scored_sets))
     losses = trainings.losses
@@ -144,7 +144,7 @@ def results_table(rows: Sequence[dict]) -> dict:
 
 
 def scored_set_section(scored_set: ScoredSet, ref_channel: int, budget: int) -> dict:
-    """What the page shows of a test set.
+    """The contents of the page for a test set.
 
     Args:
         scored_set: The test set.
@@ -200,7 +200,7 @@ def _read_scores(scored_set: ScoredSet) -> dict[str, Scores]:
 
 
 def _entries(scored_set: ScoredSet) -> tuple[dict[str, Mapping[str, str]], list[str]]:
-    """scp entries by signal, in the order to be heard, and sentences on lists that are missing."""
+    """scp entries by signal, in the order of listening, and sentences about missing lists."""
     entries, remarks = {scored_set.mixture.name: scored_set.data.mixture}, []
     for system in scored_set.systems:
         if system.estimate_scp.is_file():
@@ -216,7 +216,7 @@ def _entries(scored_set: ScoredSet) -> tuple[dict[str, Mapping[str, str]], list[
 def _described(
     listening: Listening, data: DataDir, scores: Mapping[str, Scores], gains: Gains, by: str
 ) -> dict:
-    """An utterance with its gain, what the metadata say of it, and the scores of each signal."""
+    """An utterance with its gain, its metadata, and the scores of each signal."""
     utterance = listening.utterance
     row = data.metadata.get(utterance, {})
     return {

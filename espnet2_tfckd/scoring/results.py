@@ -24,7 +24,7 @@ from espnet2_tfckd.scoring.tables import (
 
 
 def environment() -> dict[str, str]:
-    """What the scores were made with: date, versions, and the revision of the code if known."""
+    """The environment of the scores: date, versions, and the revision of the code if known."""
     described = {
         "date": datetime.now().astimezone().strftime("%a %b %d %H:%M:%S %Z %Y"),
         "python version": platform.python_version(),
@@ -42,7 +42,7 @@ def environment() -> dict[str, str]:
             return None
         return done.stdout.strip()
 
-    # an installed package may lie inside a repository that is not its own
+    # an installed package may lie inside another project's repository
     if git("ls-files", "--error-unmatch", Path(__file__).name) is not None:
         described["Git hash"] = git("log", "-1", "--format=%H")
         described["Commit date"] = git("log", "-1", "--format=%ad")
@@ -50,7 +50,7 @@ def environment() -> dict[str, str]:
 
 
 def model_dir(estimate_scp: Path) -> Path | None:
-    """The model of estimates in ``<exp_dir>/enhanced_*/``; None elsewhere, as for the mixture."""
+    """Directory of the model that made these estimates; None if they are not in ``enhanced_*/``."""
     directory = estimate_scp.parent
     return directory.parent if directory.name.startswith("enhanced_") else None
 
@@ -68,7 +68,7 @@ def journalled(systems: dict[str, Path], dataset: str, results_dir: str | Path) 
 
 
 def read_results(results_dir: str | Path) -> list[dict]:
-    """The objects of ``results.json``, none if it is not there.
+    """The objects of ``results.json``; empty if the file is not there.
 
     Raises:
         ValueError: If the file is not JSON, or holds something else.
@@ -89,7 +89,7 @@ def update_results(
     records: dict[str, list[dict]],
     results_dir: str | Path,
 ) -> list[dict]:
-    """Put the scores of systems on a data set into ``RESULTS.md`` and ``results.json``.
+    """Add the scores of systems on a data set to ``RESULTS.md`` and ``results.json``.
 
     Args:
         data_dir: Data directory with the references in ``spk1.scp``, and optionally
@@ -103,7 +103,7 @@ def update_results(
         The objects of ``results.json``.
 
     Raises:
-        ValueError: The metadata or the earlier results cannot be read.
+        ValueError: If the metadata or the earlier results cannot be read.
     """
     results_dir = Path(results_dir)
     groups = group_utterances(read_data_dir(data_dir).metadata)
@@ -133,13 +133,13 @@ def update_results(
 
 
 def print_results(rows: list[dict], dataset: str, results_dir: str | Path) -> None:
-    """Show the table of one data set, and say where all results are."""
+    """Print the table of one data set, and where all results are."""
     print(terminal_table([row for row in rows if row["dataset"] == dataset]))
     print(f"Results: {Path(results_dir) / 'RESULTS.md'}")
 
 
 def _references(records: dict[str, list[dict]]) -> str:
-    """Tells the references that systems were scored against from any others."""
+    """A digest that identifies the references against which systems were scored."""
     return digest_of(
         sorted(
             (name, state[0])

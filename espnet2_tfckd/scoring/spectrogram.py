@@ -10,13 +10,13 @@ import numpy as np
 
 RANGE_DB = 70  # from the brightest colour down to the darkest
 _COLOURS = "magma"
-_SHADES = 32  # 2 dB each: finer ones are hardly seen, and noise makes files of them large
+_SHADES = 32  # 2 dB each: finer steps are hardly visible, and make pictures of noise large
 _WINDOW_SECONDS = 0.032
 _MAX_COLUMNS, _MAX_ROWS = 480, 256
 
 
 def spectrogram_db(signal: np.ndarray, sample_rate: int) -> np.ndarray:
-    """Power spectrogram with Hann windows of 32 ms, small enough to be looked at.
+    """Power spectrogram with Hann windows of 32 ms, reduced to the size of a small picture.
 
     Args:
         signal: At least one sample.
@@ -48,7 +48,7 @@ def spectrogram_db(signal: np.ndarray, sample_rate: int) -> np.ndarray:
 
 
 def _shrunk(power: np.ndarray, most: int) -> np.ndarray:
-    """Average neighbouring rows until at most so many are left."""
+    """Average neighbouring rows until at most a given number is left."""
     group = math.ceil(len(power) / most)
     starts = np.arange(0, len(power), group)
     counts = np.diff([*starts, len(power)])
@@ -60,8 +60,8 @@ def spectrogram_png(levels: np.ndarray, loudest: float) -> bytes:
 
     Args:
         levels: From :func:`spectrogram_db`.
-        loudest: Level in dB that gets the brightest colour; all that is 70 dB below it or less gets
-            the darkest one. Spectrograms that are to be compared share it.
+        loudest: Level in dB of the brightest colour; levels that are at least 70 dB lower get the
+            darkest one. Use one value for spectrograms that should be compared.
 
     Shape:
         levels (F, T)

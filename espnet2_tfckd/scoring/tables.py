@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from espnet2_tfckd.scoring.columns import COLUMNS, COSTS, SCORES
 
 GROUPS = {"snr_db": "SNR (dB)", "noise_kind": "noise"}
-MAX_SNR_VALUES = 8  # up to so many different SNRs are a group each, more fall into bins
+MAX_SNR_VALUES = 8  # up to this many different SNRs are a group each; more are put into bins
 SNR_BIN_DB = 5
 _BY_GROUP = [key for key, column in SCORES.items() if column.by_group]
 
@@ -17,7 +17,7 @@ def mean_and_ci95(values: Sequence[float]) -> tuple[float | None, float | None]:
     """Mean and half-width of its 95 % confidence interval over utterances.
 
     The interval is Student's: ``t(0.975, n - 1) * s / sqrt(n)`` with the sample standard deviation
-    ``s``, which takes utterances as independent.
+    ``s``, which treats utterances as independent.
 
     Returns:
         Mean (None without values) and half-width (None with fewer than two values).
@@ -81,7 +81,7 @@ def group_utterances(metadata: dict[str, dict[str, str]]) -> dict[str, dict[str,
         utterance. Up to eight different SNRs are a group each; more are put into bins of 5 dB.
 
     Raises:
-        ValueError: An SNR is not a number.
+        ValueError: If an SNR is not a number.
     """
     groups = {
         column: {utt: row[column] for utt, row in metadata.items()}
@@ -114,8 +114,8 @@ def improvements(
         groups: From :func:`group_utterances`.
 
     Returns:
-        One object a group: ``by`` (the column), ``group``, ``num_utterances``, and for each metric
-        the mean difference over the utterances that it could score in both.
+        One object for each group: ``by`` (the column), ``group``, ``num_utterances``, and for each
+        metric the mean difference over the utterances that it could score in both.
     """
     noisy = {record["id"]: record["scores"] for record in noisy_records}
     rows = []
@@ -133,7 +133,7 @@ def improvements(
 
 
 def _natural(group: str) -> tuple[float, str]:
-    """Numbers and ranges by their value, names by the alphabet."""
+    """Sort numbers and ranges by value, names alphabetically."""
     try:
         return float(group.split()[0]), group
     except (ValueError, IndexError):
@@ -141,10 +141,10 @@ def _natural(group: str) -> tuple[float, str]:
 
 
 def merge(earlier: Sequence[dict], new: Sequence[dict]) -> list[dict]:
-    """Put new objects of ``results.json`` among the earlier ones.
+    """Merge new objects of ``results.json`` with the earlier ones.
 
-    An object replaces the earlier one of its system and data set. Data sets keep their order; in
-    each, the noisy mixture comes first, then the new rows in their order, then the earlier ones.
+    An object replaces the earlier one of the same system and data set. Data sets keep their order.
+    In each, the noisy mixture comes first, then the new rows in their order, then the earlier ones.
     """
     replaced = {(row["system"], row["dataset"]) for row in new}
     rows = [*new, *(row for row in earlier if (row["system"], row["dataset"]) not in replaced)]
@@ -153,12 +153,12 @@ def merge(earlier: Sequence[dict], new: Sequence[dict]) -> list[dict]:
 
 
 def scored_columns(rows: Sequence[dict], columns: Iterable[str]) -> list[str]:
-    """Those of the columns that some row has a value in."""
+    """The columns in which some row has a value."""
     return [key for key in columns if any(row.get(key) is not None for row in rows)]
 
 
 def markdown_table(header: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    """A table in ESPnet's style of ``RESULTS.md``."""
+    """A table in the style of ESPnet's ``RESULTS.md``."""
     lines = [header, ["---"] * len(header), *body]
     return "".join(f"|{'|'.join(line)}|\n" for line in lines)
 
@@ -184,11 +184,11 @@ def terminal_table(rows: Sequence[dict]) -> str:
 
 
 def results_md(rows: Sequence[dict], environment: dict[str, str], configs: dict[str, str]) -> str:
-    """The whole of ``RESULTS.md``.
+    """The whole ``RESULTS.md``.
 
     Args:
         rows: The objects of ``results.json``.
-        environment: What was used, by name.
+        environment: Versions and revision, by name.
         configs: Training configuration of each system that has one.
 
     Returns:
@@ -223,7 +223,7 @@ def score_header(rows: Sequence[dict]) -> tuple[list[str], list[str]]:
 
 
 def left_out(row: dict, key: str) -> str | None:
-    """Which utterances a metric could not score, in Markdown; None if it could score all."""
+    """The utterances that a metric could not score, in Markdown; None if it scored all."""
     ids = row["failed"].get(key)
     if not ids:
         return None
@@ -235,7 +235,7 @@ def left_out(row: dict, key: str) -> str | None:
 
 
 def explanations(rows: Sequence[dict]) -> str:
-    """What the reader needs to know of the columns that are there, in Markdown."""
+    """Explanations of the columns that are present, in Markdown."""
     lines = (
         "Means over utterances ± half-width of the 95 % confidence interval, "
         "t(0.975, n-1) s / √n, utterances taken as independent. "

@@ -1,4 +1,4 @@
-"""Scoring utterances in processes of their own, where a library that crashes does no harm."""
+"""Scoring utterances in separate processes, so that a library that crashes does no harm."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ def score_utterance(utterance: str, source: dict, protocols: Sequence[str]) -> d
         (the reason for each of these) and ``code`` (by protocol).
 
     Raises:
-        ValueError: The estimate does not fit the reference or is not finite; names the utterance.
-        RuntimeError: A metric broke down; names the utterance.
+        ValueError: If the estimate does not fit the reference or is not finite; the message names
+            the utterance.
+        RuntimeError: If a metric fails; the message names the utterance.
     """
     reference, sample_rate = read_channel(source["reference"], source["ref_channel"])
     estimate, estimate_rate = read_channel(source["estimate"], source["ref_channel"])
@@ -51,7 +52,7 @@ def score_utterance(utterance: str, source: dict, protocols: Sequence[str]) -> d
             values = dict.fromkeys(protocol.columns)
             failed.update(dict.fromkeys(protocol.columns, str(error)))
         except Exception as error:
-            raise RuntimeError(f"{utterance}: {name} broke down: {error!r}") from error
+            raise RuntimeError(f"{utterance}: {name} failed: {error!r}") from error
         for key, value in values.items():
             if value is not None and not math.isfinite(value):
                 failed[key] = f"the value is {value}"
@@ -65,7 +66,7 @@ def score_utterance(utterance: str, source: dict, protocols: Sequence[str]) -> d
 def _single_threaded_workers(num_jobs: int) -> Iterator[ProcessPoolExecutor]:
     """A pool of fresh processes whose numerical libraries start with one thread each.
 
-    They are ended at once when the block is left by an exception, such as Ctrl-C.
+    If an exception such as Ctrl-C leaves the block, the processes are ended at once.
     """
     before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
     others = set(multiprocessing.active_children())
@@ -87,10 +88,10 @@ def _single_threaded_workers(num_jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 @dataclass(frozen=True)
 class Task:
-    """What is missing of the scores of an utterance.
+    """The scores of an utterance that are missing.
 
     Attributes:
-        system: Whose estimate it is; handed back with the outcome.
+        system: The system whose estimate it is; returned with the outcome.
         utterance: Its id.
         source: See :func:`score_utterance`.
         protocols: Keys of :data:`espnet2_tfckd.scoring.metrics.PROTOCOLS`.
@@ -103,7 +104,7 @@ class Task:
 
 
 def outcomes(tasks: Sequence[Task], num_jobs: int) -> Iterator[tuple[Task, dict | Exception]]:
-    """Score in several processes; a library that crashes loses its own score only.
+    """Score in several processes; if a library crashes, only its own score is lost.
 
     Args:
         tasks: What to score.
@@ -143,7 +144,7 @@ def _result(future: Future) -> dict | Exception:
 
 
 def _score_apart(task: Task) -> dict | Exception:
-    """Score an utterance with each metric in a process of its own."""
+    """Score an utterance with each metric in a separate process."""
     record = {"id": task.utterance, "source": task.source, "scores": {}, "failed": {}, "code": {}}
     for name in task.protocols:
         try:

@@ -1,1 +1,1 @@
-"""Separators: from a mixture's spectrum to the estimate's. They know nothing of distillation."""
+"""Separators: from a mixture's spectrum to the estimate's, independent of distillation."""

@@ -19,8 +19,8 @@ class ConvLayer(nn.Module):
 
     Args:
         channels: Channels C of the output.
-        scope: Of the norm, see :class:`FeatureNorm`.
-        conv: The convolution, under the name that it gets.
+        scope: Scope of the norm, see :class:`FeatureNorm`.
+        conv: The convolution, given under the name that it should have in the module.
 
     Shape:
         (B, C_in, T, F) to (B, C, T, F').
@@ -43,9 +43,9 @@ class ConvLayer(nn.Module):
 class DenseBlock(nn.Module):
     """Densely connected convolutions whose dilation over time doubles from layer to layer.
 
-    Layer i sees the outputs of layers i-1, ..., 0 and the block's input, in that order. Instead of
-    concatenating them, each is convolved with its slice of the kernel and the results are summed:
-    the frames a dilation looks back on are padded once per feature, for all layers after it.
+    Layer i sees the outputs of layers i-1, ..., 0 and the block's input, in that order. They are
+    not concatenated: each is convolved with its slice of the kernel, and the results are summed. So
+    the frames that a dilation looks back on are padded once per feature, for all later layers.
 
     Shape:
         (B, C, T, F) to (B, C, T, F), causal in T.

@@ -35,13 +35,13 @@ class DPDCRNSeparator(AbsSeparator):
         microphones: Channels M of the mixture.
         ref_channel: The channel that is masked and that the loss compares with.
         causal: Whether no frame depends on later ones.
-        attention_window: Where causal, the frames that attention over time sees: a frame itself and
-            those before it; 0 for no attention over time.
-        causal_norm: Where causal, the frames that norms take their statistics from: ``cumulative``:
-            all so far; ``frame``: the frame alone.
+        attention_window: For a causal network, the number of frames that attention over time sees:
+            a frame itself and those before it; 0 for no attention over time.
+        causal_norm: For a causal network, the frames whose statistics norms use: ``cumulative`` for
+            all so far, ``frame`` for the frame alone.
 
     Raises:
-        ValueError: When a size does not fit the others.
+        ValueError: If a size does not fit the others.
 
     Examples:
         >>> separator = DPDCRNSeparator(257, channels=16, blocks=1)
@@ -124,7 +124,7 @@ class DPDCRNSeparator(AbsSeparator):
 
         Returns:
             ``[estimate]`` with the complex estimate (B, T, F), ``ilens``, and a dictionary with the
-            complex mask ``mask_spk1`` (B, T, F) and, where asked for, ``feature_sets``:
+            complex mask ``mask_spk1`` (B, T, F) and, if asked for, ``feature_sets``:
             ``{"encoder": [...], "bottleneck": [...], "decoder": [...]}``, each (B, C, T, F').
 
         Raises:
@@ -138,19 +138,19 @@ class DPDCRNSeparator(AbsSeparator):
     def forward_streaming(
         self, input_frame: torch.Tensor, states: Sequence[torch.Tensor] | None = None
     ) -> tuple[list[torch.Tensor], list[torch.Tensor], dict]:
-        """Enhance the next frames of a signal; those of ``forward``, in chunks of any size.
+        """Enhance the next frames of a signal, in chunks of any size, as ``forward`` does at once.
 
         Args:
             input_frame: Complex spectrum of the mixture, (B, T, F) or (B, T, M, F); T is 1 in
                 ESPnet's ``SeparateSpeechStreaming``.
-            states: What the call before returned; None at the start of a signal.
+            states: The states that the previous call returned; None at the start of a signal.
 
         Returns:
             ``[estimate]`` with the complex estimate (B, T, F), the states, a list of tensors whose
             sizes do not change, and a dictionary with the mask.
 
         Raises:
-            ValueError: The network is not causal.
+            ValueError: If the network is not causal.
         """
         if not self.causal:
             raise ValueError(

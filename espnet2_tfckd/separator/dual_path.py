@@ -18,8 +18,8 @@ class SequencePath(nn.Module):
         width: Width of the sequences.
         heads: Attention heads.
         bidirectional: Whether the GRU runs both ways.
-        window: Steps that attention sees: None: all of them; W: a step itself and the W - 1 before
-            it; 0: there is no attention.
+        window: Steps that attention sees: None for all; W for a step itself and the W - 1 before
+            it; 0 for no attention.
 
     Shape:
         (L, N, width) to (L, N, width): L steps of N independent sequences.
@@ -52,14 +52,14 @@ class SequencePath(nn.Module):
         return attention.out_proj(attended.permute(2, 0, 1, 3).reshape(steps, batch, width))
 
     def _window_of(self, key: torch.Tensor, value: torch.Tensor, stream: Stream):
-        """Keys and values with those of earlier chunks, and which of them each step sees."""
+        """Keys and values, with those of earlier chunks, and the mask of what each step sees."""
         past, steps = self.window - 1, key.shape[2]
         at_start, seen = stream.at_start, stream.take()
         if seen is None:
             seen = key.new_zeros(1)
         stream.put(seen + steps)
         keys, values = stream.with_past(key, past), stream.with_past(value, past)
-        if at_start:  # nothing but zeros came before
+        if at_start:  # only zeros came before
             query_at = torch.arange(steps, device=key.device).view(-1, 1)
             behind = query_at - query_at.view(1, -1)
             return key, value, (behind >= 0) & (behind < self.window)
@@ -69,7 +69,7 @@ class SequencePath(nn.Module):
         return keys, values, (behind >= 0) & (behind < self.window) & (key_at >= -seen)
 
     def forward(self, x: torch.Tensor, stream: Stream | None = None) -> torch.Tensor:
-        """``stream`` is that of a path along time which looks back only."""
+        """``stream`` holds the states of a path along time that looks back only."""
         if self.window != 0:
             x = self.attention_norm(x + self.attend(self.attention_prenorm(x), stream))
         if stream is None:
@@ -88,7 +88,7 @@ class DualPath(nn.Module):
         blocks: Number of blocks.
         heads: Attention heads.
         window: Frames that attention over time sees, see :class:`SequencePath`.
-        scope: Of the norms, see :class:`FeatureNorm`.
+        scope: Scope of the norms, see :class:`FeatureNorm`.
 
     Shape:
         (B, C, T, F) to a list of (B, C, T, F): the features of every block when ``all_blocks``,

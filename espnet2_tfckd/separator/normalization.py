@@ -16,11 +16,12 @@ class FeatureNorm(nn.Module):
 
     Args:
         channels: Channels C.
-        groups: Parts of the channels that have statistics of their own: C, each channel, as
-            instance norm has; 1, all together.
+        groups: Number of groups of channels with their own statistics: C for each channel, as in
+            instance norm; 1 for all together.
         eps: Added to the variance.
-        scope: Frames that the statistics of a frame are taken over, with all their bins:
-            ``utterance``: all; ``cumulative``: itself and those before it; ``frame``: itself.
+        scope: Frames over which the statistics of a frame are taken, with all their bins:
+            ``utterance`` for all frames, ``cumulative`` for the frame and those before it,
+            ``frame`` for the frame alone.
 
     Shape:
         (B, C, T, F) to (B, C, T, F).
@@ -52,8 +53,8 @@ class FeatureNorm(nn.Module):
     def _accumulate(mean, power, stream: Stream):
         """Mean and variance over the frames so far from each frame's, (B, G, 1, T, 1).
 
-        Over hours of frames rounding would add up; what each sum loses is therefore kept and made
-        up for in the next chunk (W. Kahan, "Further remarks on reducing truncation errors",
+        Over hours of frames, rounding errors would add up. So the error of each sum is kept and
+        corrected in the next chunk (W. Kahan, "Further remarks on reducing truncation errors",
         Communications of the ACM 8(1), 1965).
         """
         # of the frames so far: their number, mean, mean square, and what rounding added to these
@@ -72,10 +73,10 @@ class FeatureNorm(nn.Module):
 
 
 def instance_norm(channels: int, scope: str) -> FeatureNorm:
-    """Each channel by statistics of its own."""
+    """Normalise each channel by its own statistics."""
     return FeatureNorm(channels, channels, 1e-5, scope)
 
 
 def global_norm(channels: int, scope: str) -> FeatureNorm:
-    """All channels by the same statistics."""
+    """Normalise all channels by the same statistics."""
     return FeatureNorm(channels, 1, 1e-8, scope)

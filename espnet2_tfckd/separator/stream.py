@@ -1,4 +1,4 @@
-"""What a causal network remembers from one chunk of a signal to the next."""
+"""The states that a causal network keeps from one chunk of a signal to the next."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch.nn import functional as F
 
 
 class Stream:
-    """States of a network's layers, handed out and taken back in the order of the layers.
+    """States of a network's layers, given to the layers and taken back in their order.
 
     Args:
-        states: What :attr:`states` held after the chunk before; None at the start of a signal.
+        states: The value of :attr:`states` after the previous chunk; None at the start of a signal.
 
     Attributes:
         states: The states after this chunk, in the same order; their sizes never change.
@@ -24,15 +24,15 @@ class Stream:
         self.states: list[torch.Tensor] = []
 
     def take(self) -> torch.Tensor | None:
-        """The state that the calling layer left; None at the start."""
+        """The state that the calling layer stored; None at the start."""
         return None if self.at_start else next(self._before)
 
     def put(self, state: torch.Tensor) -> None:
-        """Leave a state for the next chunk. Every layer takes once, then puts once."""
+        """Store a state for the next chunk. Every layer calls take once, then put once."""
         self.states.append(state)
 
     def with_past(self, x: torch.Tensor, frames: int) -> torch.Tensor:
-        """Frames with those before them, which are zeros at the start.
+        """Prepend earlier frames to these; at the start, they are zeros.
 
         Shape:
             (..., T, F) to (..., frames + T, F).

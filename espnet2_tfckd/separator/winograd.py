@@ -1,8 +1,8 @@
 """Winograd's minimal filtering F(4, 3) along frequency, for wide convolutions on a CPU.
 
 Four outputs of a 3-tap filter take 6 multiplications instead of 12. The features are transformed
-once, however many kernels are then applied to them, with any dilation over time. The results agree
-with a direct convolution to float32 rounding.
+once, and then any number of kernels is applied, with any dilation over time. The results agree with
+a direct convolution up to float32 rounding.
 
 References:
     S. Winograd, "Arithmetic Complexity of Computations", 1980; A. Lavin and S. Gray, "Fast
@@ -64,7 +64,7 @@ def convolve(features: torch.Tensor, kernel: torch.Tensor, dilation: int) -> tor
 
 
 def transform_outputs(products: torch.Tensor, bins: int) -> torch.Tensor:
-    """Back from tiles to bins.
+    """Transform tiles back to bins.
 
     Shape:
         (B, 6 * O, T, N) to (B, O, T, bins).

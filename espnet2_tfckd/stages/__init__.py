@@ -1,1 +1,1 @@
-"""Stages of a recipe as Python functions with a thin command line each."""
+"""Stages of a recipe: Python functions, each with a thin command line."""

@@ -1,4 +1,4 @@
-"""Stage 10: score enhanced speech by what a speech recogniser hears in it."""
+"""Stage 10: score enhanced speech by the words that a speech recogniser hears in it."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def asr_score(
     As in the challenge, the words of an estimate are compared with those that the same recogniser
     hears in the reference, and both STOI and WER are limited to 0 to 1 before they are averaged.
     Utterances without words in the reference have neither WER nor metric and are listed in
-    ``failed``. Transcripts and scores go into the journals of stage 9, so that neither stage
-    disturbs the other's results, and nothing is recognised twice.
+    ``failed``. Transcripts and scores go into the journals of stage 9. So neither stage disturbs
+    the other's results, and nothing is recognised twice.
 
     Args:
         data_dir: Data directory with the references in ``spk1.scp``.
@@ -46,18 +46,18 @@ def asr_score(
         asr_model: See :func:`espnet2_tfckd.scoring.recogniser.load_recogniser`.
         num_jobs: Number of processes for STOI; the recogniser runs in this one.
         ref_channel: Channel to score of files with several.
-        device: Of the recogniser.
+        device: Device of the recogniser.
 
     Returns:
         The objects of ``results.json``.
 
     Raises:
-        FileNotFoundError: A file that is needed is not there.
-        RuntimeError: The recogniser cannot be loaded.
-        ValueError: Estimates or tables do not fit the data set; names them.
+        FileNotFoundError: If a file that is needed is not there.
+        RuntimeError: If the recogniser cannot be loaded.
+        ValueError: If estimates or tables do not fit the data set; the message names them.
     """
     data = read_data_dir(data_dir)
-    read_results(results_dir)  # refuse what cannot be reported before anything is recognised
+    read_results(results_dir)  # refuse unreadable results before anything is recognised
     of_systems = journalled(systems, dataset, results_dir)
     records = score_systems(of_systems, data.reference, ["STOI"], num_jobs, ref_channel)
     clean = _known_transcripts(records, asr_model)
@@ -86,7 +86,7 @@ def _known_transcripts(records: dict[str, list[dict]], asr_model: str) -> dict[s
 def _recognise_all(
     to_do: list[tuple], clean: dict[str, str], recognise: Recogniser, asr_model: str
 ) -> None:
-    """Fill in the records, utterance by utterance, and journal each."""
+    """Complete the records, utterance by utterance, and write each to the journal."""
     from tqdm import tqdm
 
     def transcript(source: dict, side: str) -> str:

@@ -1,6 +1,6 @@
-"""Between stages 4 and 5: score the unprocessed test set and compare with the values known for it.
+"""Between stages 4 and 5: score the unprocessed test set and compare with its known values.
 
-A wrong split, pairing, sampling rate or resampler shows here, before a training is spent on it.
+This shows a wrong split, pairing, sampling rate or resampler before time is spent on training.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PROTOCOL_OF = {key: name for name, protocol in PROTOCOLS.items() for key in prot
 
 
 class Known(NamedTuple):
-    """A mean over the test set that others have published, and how far off ours may be."""
+    """A mean over the test set that others published, and how far ours may differ."""
 
     metric: str
     value: float
@@ -32,7 +32,7 @@ def parse_known(text: str) -> list[Known]:
     """Read known values, ``metric=value:tolerance`` separated by blanks.
 
     Raises:
-        argparse.ArgumentTypeError: It is none, or no such metric is computed.
+        argparse.ArgumentTypeError: If the text has another form, or the metric is not computed.
 
     Examples:
         >>> parse_known("pesq_wb=1.97:0.02")
@@ -63,13 +63,13 @@ def check_values(
 ) -> dict[str, float]:
     """Score the mixtures of a data directory and compare the means with known values.
 
-    The scores are kept where stage 9 looks for those of the system ``noisy``.
+    The scores are kept where stage 9 looks for the scores of ``noisy``.
 
     Args:
         data_dir: Formatted data directory of the test set.
         dataset: Its name in the tables.
         results_dir: Directory of stage 9's results.
-        known: What to compare with.
+        known: Values to compare with.
         num_jobs: Number of processes.
         ref_channel: Channel to score of files with several.
 
@@ -77,8 +77,8 @@ def check_values(
         Mean by metric.
 
     Raises:
-        FileNotFoundError: ``data_dir`` is no data directory.
-        ValueError: A mean is further from the known value than its tolerance.
+        FileNotFoundError: If ``data_dir`` is not a data directory.
+        ValueError: If a mean is further from the known value than its tolerance.
     """
     data_dir = Path(data_dir)
     data = read_data_dir(data_dir)

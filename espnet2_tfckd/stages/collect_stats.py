@@ -21,8 +21,8 @@ def collect_stats(
 ) -> str | None:
     """Write ``<stats_dir>/{train,valid}/speech_{mix,ref1}_shape``, which training needs.
 
-    Does nothing if they are there and made of the same audio. What they were made of is left in
-    ``<stats_dir>/made_of.json``, by which training tells one set of data from another.
+    If they are there and belong to the same audio, nothing is done. ``<stats_dir>/made_of.json``
+    records the audio, so that training can identify its data.
 
     Args:
         train_dir: Data directory to train on.
@@ -31,12 +31,12 @@ def collect_stats(
         audio_format: As of stage 3.
 
     Returns:
-        Why there was something to do; None if there was not.
+        Why there was something to do; None if there was nothing.
 
     Raises:
-        FileNotFoundError: A data directory is missing.
-        ValueError: A data directory is damaged, or mixtures and references differ in length.
-        RuntimeError: ESPnet failed; the message names its log.
+        FileNotFoundError: If a data directory is missing.
+        ValueError: If a data directory is damaged, or mixtures and references differ in length.
+        RuntimeError: If ESPnet fails; the message names its log.
     """
     stats_dir = Path(stats_dir)
     data = {"train": read_data_dir(train_dir), "valid": read_data_dir(valid_dir)}
@@ -49,7 +49,7 @@ def collect_stats(
     ):
         reason = "shape files are gone"
     if not reason:
-        write_record(record, now)  # files that were only moved or touched need no second look
+        write_record(record, now)  # so that files that were only touched are not read again
         return None
     with only_one(stats_dir):
         record.unlink(missing_ok=True)

@@ -34,7 +34,7 @@ from espnet2_tfckd.scoring.parallel import MAX_NAMED
 if TYPE_CHECKING:
     from espnet2.bin.enh_inference import SeparateSpeech
 
-REVISION = 2  # raised when the same model makes other audio of the same mixture
+REVISION = 2  # raise it when the same model makes other audio of the same mixture
 SUBTYPES = {"wav": "FLOAT", "flac": "PCM_24"}  # no clipping; 16 bits would clip and round
 
 
@@ -74,13 +74,13 @@ class Inference:
 
 
 def enhance_utterance(separate_speech: SeparateSpeech, task: Task, inference: Inference) -> None:
-    """Enhance one utterance and write it with the length of its mixture and without rescaling.
+    """Enhance one utterance; write it with the length of its mixture, without rescaling.
 
     Raises:
-        FileNotFoundError: The mixture is not there.
-        ValueError: The mixture cannot be used or the estimate cannot be written; names the
-            utterance.
-        RuntimeError: The model breaks down on the mixture; names the utterance.
+        FileNotFoundError: If the mixture is not there.
+        ValueError: If the mixture cannot be used or the estimate cannot be written; the message
+            names the utterance.
+        RuntimeError: If the model fails on the mixture; the message names the utterance.
     """
     mixture, sample_rate = read_entry(task.mixture)
     if sample_rate != inference.sample_rate:
@@ -105,11 +105,11 @@ def enhance_utterance(separate_speech: SeparateSpeech, task: Task, inference: In
 
 
 def _discard_stale(output_dir: Path, outputs: dict[str, Path], parts: dict[str, dict]) -> None:
-    """Remove outputs that are not made of the present model and mixtures: what exists is current.
+    """Remove outputs of other models or mixtures, so that all remaining ones are up to date.
 
     Args:
         output_dir: Where the records lie.
-        outputs: File by utterance.
+        outputs: Output file of each utterance.
         parts: What the outputs are made of: ``model`` and ``mixtures``, by the name of its record.
 
     Raises:
@@ -129,7 +129,7 @@ def _discard_stale(output_dir: Path, outputs: dict[str, Path], parts: dict[str, 
         reason = f"{len(changed)} mixtures changed"
         stale &= {name.split()[0] for name in changed}
     if stale and before["model"]:
-        print(f"{output_dir}: {len(stale)} utterances anew, since {reason}")
+        print(f"{output_dir}: {len(stale)} utterances again, since {reason}")
     for utterance in stale:
         outputs[utterance].unlink()
     for name, record in records.items():
@@ -144,22 +144,22 @@ def enhance(
     num_jobs: int,
     num_gpus: int = 0,
 ) -> Path:
-    """Enhance a data set; utterances that are enhanced already are passed over.
+    """Enhance a data set; utterances that are already enhanced are skipped.
 
     Args:
         inference: Model and settings. When they change, everything is enhanced again.
         data_dir: Data directory.
         output_dir: Directory of ``wavs/<utterance>.wav`` and, once all are there, ``spk1.scp``.
-        num_jobs: Number of processes on the CPU; never more than cores.
-        num_gpus: Number of GPUs, with a process each; 0 for the CPU.
+        num_jobs: Number of processes on the CPU; at most one for each core.
+        num_gpus: Number of GPUs, with one process each; 0 for the CPU.
 
     Returns:
         Path of ``spk1.scp``. ``profile.json`` is written to the experiment directory.
 
     Raises:
-        FileNotFoundError: A file that is needed is not there.
-        ValueError: The checkpoint does not fit, or utterances cannot be enhanced; names them.
-            The others are enhanced and kept first.
+        FileNotFoundError: If a file that is needed is not there.
+        ValueError: If the checkpoint does not fit, or utterances cannot be enhanced; the message
+            names them. The others are enhanced and kept first.
     """
     output_dir = Path(output_dir)
     mixtures = read_data_dir(data_dir).mixture
@@ -209,7 +209,7 @@ def _load_and_run(
     made: dict,
     example: str | None,
 ) -> None:
-    """Enhance, after measuring the model if there is an example of a mixture to do it with."""
+    """Enhance; first measure the model if there is an example of a mixture."""
     import torch
     from tqdm import tqdm
 

@@ -1,9 +1,9 @@
-"""Measure whether distillation schemes improve a student: all arms, tuned, over several seeds.
+"""Measure whether distillation schemes improve a student: all arms, tuned, with several seeds.
 
-The YAML of the experiment lists the arms. Weights are searched on the validation set, students
-trained, the test set enhanced and scored, and differences to the arm without distillation written
-with confidence intervals. A rerun skips finished jobs, goes on with interrupted ones, and redoes
-those whose inputs have changed.
+The YAML of the experiment lists the arms. Weights are searched on the validation set. Students are
+trained, and the test set is enhanced and scored. Differences to the arm without distillation are
+written with confidence intervals. A rerun skips finished jobs, goes on with interrupted ones, and
+repeats those whose inputs have changed.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from espnet2_tfckd.processes import cpu_cores
 
 
 def selected(experiment: Experiment, arms: str, seeds: str) -> list[Arm]:
-    """The arms, with the seeds, that were asked for; an empty text asks for all.
+    """The arms and seeds that were asked for; an empty text asks for all.
 
     Raises:
-        ValueError: An arm or a seed is unknown.
+        ValueError: If an arm or a seed is unknown.
     """
     names = arms.split() or list(experiment.arms)
     if unknown := [name for name in names if name not in experiment.arms]:
@@ -40,7 +40,7 @@ def selected(experiment: Experiment, arms: str, seeds: str) -> list[Arm]:
     wanted = set(seeds.split())
     known = {str(seed) for name in names for seed in experiment.arms[name].seeds}
     if unknown := sorted(wanted - known):
-        raise ValueError(f"--seeds: {' '.join(unknown)} is no seed of {' '.join(names)}")
+        raise ValueError(f"--seeds: {' '.join(unknown)} is not a seed of {' '.join(names)}")
     chosen = [
         replace(arm, seeds=tuple(s for s in arm.seeds if not wanted or str(s) in wanted))
         for name, arm in experiment.arms.items()
@@ -53,12 +53,12 @@ def run_experiment(options: argparse.Namespace) -> int:
     """Run what the command line asks for.
 
     Returns:
-        Exit status: 1 if a job failed, else 0, also when the time limit left jobs to be done.
+        Exit status: 1 if a job failed, otherwise 0, even if the time limit left jobs undone.
 
     Raises:
-        FileNotFoundError: A file that is needed is not there.
-        ValueError: The YAML or an option cannot be used.
-        RuntimeError: Another process is working in the experiment directory.
+        FileNotFoundError: If a file that is needed is not there.
+        ValueError: If the YAML or an option cannot be used.
+        RuntimeError: If another process is working in the experiment directory.
     """
     experiment = read_experiment(options.config)
     teacher_exp = options.teacher_exp or (options.results / TEACHER if options.take_over else None)
@@ -108,7 +108,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--take_over",
         action="store_true",
-        help="go on from what the results hold, with the teacher that lies there",
+        help="go on from the runs in the results, with the teacher there",
     )
     parser.add_argument("--arms", default="", help="only these arms, separated by spaces")
     parser.add_argument("--seeds", default="", help="only these seeds, separated by spaces")

@@ -26,8 +26,8 @@ def export_model(
         inference_model: Name of the checkpoint in it.
         folder: Where the ONNX files go, see :func:`export_onnx`.
         license: Licence of the model, for ``meta.json``.
-        quantise_on: Also write networks with weights of 8 bits, and measure what they lose on this
-            data directory, see :func:`espnet2_tfckd.deploy.quantise.quantise_export`.
+        quantise_on: If given, also write networks with weights of 8 bits, and measure on this data
+            directory what they lose, see :func:`espnet2_tfckd.deploy.quantise.quantise_export`.
 
     Returns:
         What ``meta.json`` says.
@@ -35,7 +35,7 @@ def export_model(
     Raises:
         FileNotFoundError: If configuration, checkpoint or data directory is not there.
         ValueError: If the model cannot be exported, the data does not fit it, or ``folder`` holds
-            files of somebody else under the names that an export needs.
+            other files under the names that an export needs.
     """
     from espnet2_tfckd.deploy.onnx_export import export_onnx
     from espnet2_tfckd.deploy.quantise import quantise_export

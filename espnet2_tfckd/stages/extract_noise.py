@@ -1,4 +1,4 @@
-"""Stage 4, with --remix_snr: the noise of every training mixture, for ESPnet to mix anew."""
+"""Stage 4 with --remix_snr: write the noise of every training mixture, to be mixed anew."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from espnet2_tfckd.data.shards import process_in_shards, read_pair
 def extract_noise(data_dir: str | Path, nj: int = 1) -> tuple[int, int]:
     """Write ``<data_dir>/noise.scp``: mixture minus reference, by utterance.
 
-    ESPnet's preprocessor ``enh`` takes it as ``noise_scp`` and adds to a reference the noise of
-    any utterance, at an SNR of its own, each time it is visited. That is right where mixtures are
-    sums of reference and noise; after reverberation the difference is not noise alone.
+    ESPnet's preprocessor ``enh`` takes it as ``noise_scp``. Each time it visits a reference, it
+    adds the noise of any utterance at a random SNR. That is right if mixtures are sums of reference
+    and noise. After reverberation, the difference is not noise alone.
 
     Args:
         data_dir: Data directory of single-channel mixtures; audio goes to its sub-folder ``noise``.
         nj: Number of threads.
 
     Returns:
-        Number of noises, and of utterances without any, whose mixture is the reference.
+        Number of noises, and of utterances without noise, whose mixture equals the reference.
 
     Raises:
-        FileNotFoundError: ``data_dir`` is no data directory, or audio is missing.
-        ValueError: Utterances cannot be used (all are listed): bad audio, pairs that differ in
-            length or rate, several channels. Or no mixture has noise.
-        RuntimeError: Another process is working on ``data_dir``.
+        FileNotFoundError: If ``data_dir`` is not a data directory, or audio is missing.
+        ValueError: If utterances cannot be used (the message lists all): bad audio, pairs that
+            differ in length or rate, several channels. Or no mixture has noise.
+        RuntimeError: If another process is working on ``data_dir``.
     """
     data, folder = read_data_dir(data_dir), Path(data_dir) / "noise"
     refuse_overlap([folder], source_files(data))
@@ -57,7 +57,7 @@ def extract_noise(data_dir: str | Path, nj: int = 1) -> tuple[int, int]:
             entries[utterance] = ""
             if signal_fault(noise) is None:
                 path = folder / f"{utterance}.wav"
-                # Its level is ESPnet's to choose: let it use all of the 16 bits.
+                # ESPnet chooses its level, so let it use all of the 16 bits.
                 write_audio(path, 0.999 / np.abs(noise).max() * noise, rate)
                 entries[utterance] = str(path)
         return entries

@@ -1,4 +1,4 @@
-"""Stage 6 with a published teacher: lay it out as if it had been trained here."""
+"""Stage 6 with a published teacher: fetch it into an experiment directory."""
 
 from __future__ import annotations
 

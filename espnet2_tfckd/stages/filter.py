@@ -26,9 +26,10 @@ def filter_data_dir(
         Number of utterances dropped.
 
     Raises:
-        FileNotFoundError: ``in_dir`` is no data directory.
-        ValueError: The range is empty, audio is unreadable (all is listed), or nothing is left.
-        RuntimeError: Another process is working on ``out_dir``.
+        FileNotFoundError: If ``in_dir`` is not a data directory.
+        ValueError: If the range is empty, audio is unreadable (the message lists all), or nothing
+            is left.
+        RuntimeError: If another process is working on ``out_dir``.
     """
     if not 0 <= min_wav_duration < max_wav_duration:
         raise ValueError(

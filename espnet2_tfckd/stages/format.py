@@ -26,7 +26,7 @@ from espnet2_tfckd.data.shards import headroom_gain, process_in_shards, read_pai
 
 AUDIO_FORMATS = ("wav", "flac", "wav.ark", "flac.ark")
 PLAIN_SUBTYPES = ("PCM_U8", "PCM_S8", "PCM_16", *FINE_SUBTYPES)
-RESAMPLING = "HQ"  # soxr's 20 bit quality: its error lies below the 16 bit of the files written
+RESAMPLING = "HQ"  # soxr's 20-bit quality: its error is below the 16 bits of the files
 Pair = tuple[np.ndarray, np.ndarray]
 
 
@@ -42,7 +42,7 @@ def format_data_dir(
     """Write a data directory whose audio has rate ``fs`` and format ``audio_format``.
 
     Mixtures keep all their channels; a reference with several is reduced to ``ref_channel``. Audio
-    that is right as it is stays where it is. ESPnet reads the result as type ``sound``, or
+    that needs no change stays where it is. ESPnet reads the result as type ``sound``, or
     ``kaldi_ark`` for the ark formats.
 
     Args:
@@ -56,11 +56,11 @@ def format_data_dir(
             long: for training sets, since ESPnet drops what is not longer than a chunk.
 
     Raises:
-        FileNotFoundError: ``in_dir`` is no data directory, or audio is missing.
-        ValueError: Utterances cannot be used: unreadable, empty, silent or not finite audio, pairs
-            that differ in length or rate, mixtures that differ in channels. All are listed.
+        FileNotFoundError: If ``in_dir`` is not a data directory, or audio is missing.
+        ValueError: If utterances cannot be used: unreadable, empty, silent or not finite audio,
+            pairs that differ in length or rate, mixtures that differ in channels. All are listed.
             Or audio of ``in_dir`` lies where this writes.
-        RuntimeError: Another process is working on ``out_dir``.
+        RuntimeError: If another process is working on ``out_dir``.
     """
     if audio_format not in AUDIO_FORMATS:
         raise ValueError(f"audio_format must be one of {', '.join(AUDIO_FORMATS)}: {audio_format}")
@@ -121,7 +121,7 @@ def _one_channel(reference: np.ndarray, channel: int) -> np.ndarray:
         return reference
     if not 0 <= channel < reference.shape[1]:
         raise ValueError(
-            f"the reference has {reference.shape[1]} channels, ref_channel {channel} is none"
+            f"the reference has {reference.shape[1]} channels, ref_channel {channel} does not exist"
         )
     return reference[:, channel : channel + 1]
 
@@ -132,10 +132,10 @@ def _repeat(signal: np.ndarray, length: int) -> np.ndarray:
 
 
 def _is_right(entry: str, audio_format: str, length: int) -> bool:
-    """True if an entry is a plain file that ESPnet reads as it is, by its contents (not its name).
+    """Whether an entry is a plain file that ESPnet reads unchanged, judged by contents, not name.
 
-    Its format is the wanted one (WAVEX is wav), its samples are not compressed in a way that keeps
-    libsndfile from jumping in it, and its header states the length that was read.
+    It has the format that is asked for (WAVEX counts as wav). Its samples are not compressed in a
+    way that prevents seeking, and its header states the length that was read.
     """
     if not Path(entry).is_file():
         return False

@@ -25,8 +25,8 @@ def pack_model(
     """Pack configuration, checkpoint, training curves and scores the way ESPnet does.
 
     The names in the zip are those of a recipe, ``exp/<experiment>/...``, wherever the experiment
-    directory lies, so that the zip can be unpacked anywhere. A checkpoint that is a symbolic link
-    is packed as the file it points to, under the name of the link.
+    directory lies. So the zip can be unpacked anywhere. If a checkpoint is a symbolic link, its
+    target is packed under the name of the link.
 
     Args:
         exp_dir: Experiment directory with ``config.yaml``, and ``images/`` if there are any.
@@ -39,9 +39,9 @@ def pack_model(
         Path of the zip file, for ``SeparateSpeech.from_pretrained`` after ``import espnet2_tfckd``.
 
     Raises:
-        FileNotFoundError: If a file is not there; names it.
+        FileNotFoundError: If a file is not there; the message names it.
         ValueError: If the checkpoint is damaged or does not fit the configuration, or ``outfile``
-            is not a ``.zip``, or a file that is no packed model. An earlier one then stays.
+            is not a ``.zip``, or is a file that is not a packed model. An earlier pack then stays.
     """
     exp_dir, outfile = Path(exp_dir), Path(outfile)
     config, checkpoint = model_files(exp_dir, inference_model)
@@ -82,7 +82,7 @@ def pack_model(
 
 
 def _refuse_others_file(outfile: Path) -> None:
-    """Only an earlier packed model is replaced."""
+    """Refuse to replace anything other than an earlier packed model."""
     if outfile.is_dir():
         raise ValueError(f"{outfile} is a folder: name a file")
     if outfile.exists():
@@ -93,7 +93,7 @@ def _refuse_others_file(outfile: Path) -> None:
             is_pack = False
         if not is_pack:
             raise ValueError(
-                f"{outfile} is there and is no packed model: name another --outfile, or move it "
+                f"{outfile} is there and is not a packed model: name another --outfile, or move it "
                 "away"
             )
 

@@ -1,4 +1,4 @@
-"""Measure what a model costs: parameters, multiply-accumulates, real-time factor on one thread."""
+"""Measure the costs of a model: parameters, multiply-accumulates, real-time factor."""
 
 from __future__ import annotations
 

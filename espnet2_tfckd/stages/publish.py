@@ -1,4 +1,4 @@
-"""Stage 13: publish a scored and packed model on the Hugging Face hub, or show what would be."""
+"""Stage 13: write what goes to the Hugging Face hub for a scored, packed model, or publish it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from espnet2_tfckd.deploy.publish import Publication, upload, write_folder
 def listening_pair(
     data_dir: str | Path, enhanced_dir: str | Path, utterance: str | None
 ) -> dict[str, Path]:
-    """Mixture and estimate of an utterance, by the names that they get.
+    """Mixture and estimate of an utterance, by the names that they get in the repository.
 
     Args:
         data_dir: Data directory of a test set.
@@ -22,7 +22,7 @@ def listening_pair(
         utterance: Its id; by default the first.
 
     Raises:
-        ValueError: There is no such utterance, or it is no single audio file.
+        ValueError: If the utterance is not in both directories.
     """
     mixtures = read_2columns_text(Path(data_dir) / "wav.scp")
     estimates = read_2columns_text(Path(enhanced_dir) / "spk1.scp")
@@ -53,7 +53,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--utterance", help="the utterance to listen to (default: the first)")
     parser.add_argument("--folder", type=Path, help="where to write (default: <exp_dir>/hub)")
     parser.add_argument("--private", action="store_true", help="make the repository private")
-    parser.add_argument("--upload", action="store_true", help="upload, not only write the folder")
+    parser.add_argument("--upload", action="store_true", help="upload the folder as well")
     return parser
 
 
@@ -79,7 +79,7 @@ def main() -> None:
     if args.upload:
         print(f"published: {upload(folder, args.repo_id, args.private)}")
     else:
-        print("not uploaded: look at it, then say so with --publish true")
+        print("not uploaded: look at it, then upload it with --publish true")
 
 
 if __name__ == "__main__":

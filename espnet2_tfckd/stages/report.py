@@ -1,4 +1,4 @@
-"""End of stage 9: write report.html, in which the results can be seen and heard."""
+"""End of stage 9: write report.html, which shows the results and plays utterances."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def report(
     results_dir: str | Path,
     ref_channel: int = 0,
 ) -> Path:
-    """Write ``report.html`` from what stages 6 to 9 have left behind.
+    """Write ``report.html`` from the results of stages 6 to 9.
 
     Args:
         test_sets: Data directories by the names of the data sets in the tables.
@@ -33,8 +33,8 @@ def report(
         Path of the report.
 
     Raises:
-        FileNotFoundError: There are no results, or no data directory; says which.
-        ValueError: Results, data or lists of estimates cannot be read.
+        FileNotFoundError: If the results or a data directory are not there; the message says which.
+        ValueError: If results, data or lists of estimates cannot be read.
     """
     rows = read_results(results_dir)
     if not rows:

@@ -46,11 +46,11 @@ def score(
         The objects of ``results.json``.
 
     Raises:
-        FileNotFoundError: A file that is needed is not there.
-        ValueError: Estimates or tables do not fit the data set; names them.
+        FileNotFoundError: If a file that is needed is not there.
+        ValueError: If estimates or tables do not fit the data set; the message names them.
     """
     data = read_data_dir(data_dir)
-    group_utterances(data.metadata)  # refuse what cannot be reported before anything is scored
+    group_utterances(data.metadata)  # refuse unusable metadata before anything is scored
     read_results(results_dir)
     records = score_systems(
         journalled(systems, dataset, results_dir),

@@ -1,4 +1,4 @@
-"""Stage 2: copies of a data directory played faster and slower, mixture and reference alike."""
+"""Stage 2: make copies of a data directory that are faster and slower, in mixture and reference."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def speed_perturb(
         nj: Number of threads.
 
     Raises:
-        FileNotFoundError: ``in_dir`` is no data directory, or audio is missing.
+        FileNotFoundError: If ``in_dir`` is not a data directory, or audio is missing.
         ValueError: If factors make no sense, utterances cannot be used (they are listed), or audio
             of ``in_dir`` lies where this writes.
-        RuntimeError: Another process is working on ``out_dir``.
+        RuntimeError: If another process is working on ``out_dir``.
     """
     if not factors or len(set(factors)) < len(factors) or not all(0.5 <= f <= 2 for f in factors):
         raise ValueError(f"speed factors must be distinct and between 0.5 and 2, got {factors}")
@@ -84,7 +84,7 @@ def _copy(source: DataDir, out_dir: Path, factor: float, nj: int) -> DataDir:
 
 
 def _row(row: dict[str, str], prefix: str, factor: float) -> dict[str, str]:
-    """Metadata of a copy: the columns that speed changes are put right."""
+    """Metadata of a copy, with the columns adapted that speed changes."""
     changed = dict(row)
     if "speaker" in row:
         changed["speaker"] = prefix + row["speaker"]

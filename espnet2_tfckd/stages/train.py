@@ -24,7 +24,7 @@ FINISHED = "finished"  # this file in the training directory says so
 
 
 def train(training: Training) -> Path:
-    """Train until the last epoch, from where an earlier run was interrupted if there was one.
+    """Train until the last epoch; go on where an earlier run was interrupted.
 
     Args:
         training: What to train.
@@ -37,7 +37,7 @@ def train(training: Training) -> Path:
         FileNotFoundError: If a file that is needed is not there.
         ValueError: If a YAML cannot be used, there is too little data for a batch, or ``exp_dir``
             holds a training that was made of something else.
-        RuntimeError: If ESPnet failed or the training diverged; the message names ESPnet's log.
+        RuntimeError: If ESPnet fails or the training diverges; the message names ESPnet's log.
     """
     _refuse_too_little_data(training)
     if training.fs and training.teacher_files and training.teacher_files[0].exists():
@@ -93,14 +93,14 @@ def _run(training: Training) -> None:
         raise RuntimeError(
             f"{exp_dir}: {diverged}\n"
             "Lower the learning rate (optim_conf), set grad_clip, or lower distill_weight in a "
-            "distillation, and see that the audio is sound; then train anew with --overwrite true. "
+            "distillation, and check the audio; then train again with --overwrite true. "
             f"The log is {log}"
         )
     (output_dir / FINISHED).touch()
 
 
 def _holds_a_training(training: Training) -> bool:
-    """Whether there are weights that a training would go on from, or write over."""
+    """Whether there are weights that a training would continue or overwrite."""
     folders = {training.output_dir, training.exp_dir}
     return any(any(folder.glob("*.pth")) for folder in folders)
 
@@ -121,7 +121,7 @@ def _other_training(training: Training, before: dict | None, reasons: list[str])
 
 
 def _empty(folder: Path) -> None:
-    """Remove everything but the lock, which is held."""
+    """Remove everything except the lock, which this process holds."""
     for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             _empty(path)
@@ -132,7 +132,7 @@ def _empty(folder: Path) -> None:
 
 
 def _refuse_too_little_data(training: Training) -> None:
-    """ESPnet trains on nothing when no batch can be filled."""
+    """Refuse too little data: ESPnet trains on nothing if no batch can be filled."""
     options = training.espnet_options(
         iterator_type="sequence",
         valid_iterator_type=None,
@@ -160,7 +160,7 @@ def _refuse_too_little_data(training: Training) -> None:
 
 
 def _resume_script(training: Training) -> str:
-    """A script that goes on with a training from wherever it is called."""
+    """A script that continues a training, wherever it is called from."""
     command = [sys.executable, "-m", "espnet2_tfckd.stages.train", *training.arguments()]
     recipe = shlex.quote(os.path.relpath(Path.cwd(), training.exp_dir))
     exported = {name: os.environ.get(name) for name in ("PYTHONPATH", "OMP_NUM_THREADS")}

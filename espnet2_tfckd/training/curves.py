@@ -1,4 +1,4 @@
-"""What trainings left behind: validation losses and pictures of calibration weights."""
+"""Curves and pictures of trainings: validation losses and calibration weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def validation_losses(models: Mapping[str, Path]) -> tuple[dict[str, dict[int, f
         models: Experiment directories by the name of their system.
 
     Returns:
-        Losses by epoch for each model that has some, and a sentence for each that has none.
+        Losses by epoch for each model that has a log, and a sentence for each model without one.
     """
     curves, remarks = {}, []
     for name, exp_dir in models.items():
@@ -35,7 +35,7 @@ def validation_losses(models: Mapping[str, Path]) -> tuple[dict[str, dict[int, f
 
 
 def heat_maps(models: Mapping[str, Path]) -> list[dict]:
-    """The last pictures of calibration weights that trainings have drawn.
+    """The last pictures of calibration weights that trainings drew.
 
     Args:
         models: As for :func:`validation_losses`.

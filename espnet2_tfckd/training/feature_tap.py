@@ -19,14 +19,16 @@ _LAYOUT = "b c t f"
 
 @dataclass(frozen=True)
 class TappedLayer:
-    """Where a layer's feature is found, and how it is brought to (B, C, T, F).
+    """Where to find a layer's feature, and how to bring it to (B, C, T, F).
 
     Attributes:
-        path: Module within the separator, whose output is the feature. Of several outputs it is
-            the first; a complex one has its real and imaginary parts stacked on the channel axis.
-        rearrange: einops pattern that ends in ``b c t f``, such as ``(b f) t c -> b c t f``; b is
-            given, so that it may be part of an axis. An axis that is not there is 1 on the right.
-        skip_frames: Frames to drop at the beginning, of a layer that has more than the spectrum.
+        path: Module within the separator, whose output is the feature. If it has several outputs,
+            the first is taken. The real and imaginary parts of a complex output are stacked on the
+            channel axis.
+        rearrange: einops pattern that ends in ``b c t f``, such as ``(b f) t c -> b c t f``. The
+            size of b is known, so b may be part of an axis. Write 1 on the right for a missing
+            axis.
+        skip_frames: Frames to drop at the beginning, if a layer has more than the spectrum.
     """
 
     path: str
@@ -34,10 +36,10 @@ class TappedLayer:
     skip_frames: int = 0
 
     def normalise(self, output, batch: int) -> torch.Tensor:
-        """What the module returned, as (B, C, T, F).
+        """Bring the module's output to (B, C, T, F).
 
         Raises:
-            ValueError: It has other axes than the pattern names.
+            ValueError: If the output's axes do not match the pattern.
         """
         while isinstance(output, (tuple, list)):
             output = output[0]
@@ -59,17 +61,17 @@ class TappedLayer:
 
 
 class FeatureTap:
-    """Reads feature sets from a separator that does not offer them itself.
+    """Reads feature sets from a separator that does not hand them out itself.
 
     Args:
-        layers: For each of ``encoder``, ``bottleneck`` and ``decoder`` the layers in the order of
-            the signal's way: a module's path, or a mapping with the fields of
+        layers: For each of ``encoder``, ``bottleneck`` and ``decoder``, the layers in the order in
+            which the signal passes them: a module's path, or a mapping with the fields of
             :class:`TappedLayer`.
-        separator: The network. It is not kept.
+        separator: The network. No reference to it is kept.
         option: Name of the configuration's option, for errors.
 
     Raises:
-        ValueError: A set is missing or empty, a field unknown, or a path leads nowhere.
+        ValueError: If a set is missing or empty, a field is unknown, or a module does not exist.
 
     Examples:
         >>> network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Conv2d(2, 3, 1), nn.Conv2d(3, 2, 1))
@@ -116,7 +118,7 @@ class FeatureTap:
 
     @contextmanager
     def record(self, separator: nn.Module, batch: int) -> Iterator[FeatureSets]:
-        """Record the features of what the network computes in the block.
+        """Record the features that the network computes in the block.
 
         Args:
             separator: The network.
@@ -126,7 +128,7 @@ class FeatureTap:
             The feature sets, each feature (B, C, T, F); filled when the block ends.
 
         Raises:
-            ValueError: A module was not called, or its output does not fit its pattern.
+            ValueError: If a module was not called, or its output does not fit its pattern.
         """
         outputs: dict[str, object] = {}
         features: FeatureSets = {}

@@ -1,4 +1,4 @@
-"""Reading what ESPnet's trainer logs, and telling how far it is."""
+"""Reading the log of ESPnet's trainer, and showing its progress."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def logged_epochs(log: str) -> dict[int, dict]:
 
 
 class Outcome:
-    """Tells from ESPnet's log whether a training diverged.
+    """Finds out from ESPnet's log whether a training diverged.
 
     ESPnet leaves out updates whose gradient is not finite, and ends a training without an error
     when an epoch has no other updates.
@@ -42,7 +42,7 @@ class Outcome:
         self._ended_early = False
 
     def read(self, line: str) -> None:
-        """Take in one line of the log."""
+        """Read one line of the log."""
         if "epoch results:" in line:
             self._epochs.append(line)
         self._ended_early = self._ended_early or ALL_INVALID in line
@@ -74,7 +74,7 @@ class Outcome:
 
 
 class Progress:
-    """Shows one line for each epoch of a training, made from ESPnet's log."""
+    """Prints one line for each epoch of a training, from ESPnet's log."""
 
     def __init__(self, name: str):
         self.name = name
@@ -82,7 +82,7 @@ class Progress:
         self.first_epoch = self.max_epoch = 0
 
     def read(self, line: str) -> None:
-        """Take in one line of the log, and print if it ends an epoch."""
+        """Read one line of the log, and print a line if it ends an epoch."""
         if match := re.search(r" (\d+)/(\d+)epoch started", line):
             self.max_epoch = int(match[2])
             if self.began is None:
@@ -100,7 +100,7 @@ class Progress:
 
 
 def epoch_summary(line: str) -> tuple[int, str, str] | None:
-    """Epoch, training and validation loss from a line of ESPnet's log; None from any other line.
+    """Epoch, training and validation loss from a line of ESPnet's log; None for any other line.
 
     Examples:
         >>> epoch_summary("3epoch results: [train] iter_time=0.1, loss=-6.1, [valid] loss=-5.9")
@@ -115,7 +115,7 @@ def epoch_summary(line: str) -> tuple[int, str, str] | None:
 
 
 def format_seconds(seconds: float) -> str:
-    """Duration to read at a glance.
+    """A duration in a form that is easy to read.
 
     Examples:
         >>> format_seconds(59.6), format_seconds(200), format_seconds(7325)

@@ -17,9 +17,9 @@ from espnet2_tfckd.training.feature_tap import FeatureTap
 class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
     """ESPnet's enhancement model whose training loss also compares it with a teacher.
 
-    In training, ``forward_enhance`` runs the teacher on the same mixture and hands both networks'
-    features on in ``others``; ``forward_loss`` adds the distiller's loss to ESPnet's. In
-    validation the teacher does not run: the loss is then the enhancement loss alone, comparable
+    In training, ``forward_enhance`` runs the teacher on the same mixture and passes both networks'
+    features on in ``others``; ``forward_loss`` adds the distiller's loss to ESPnet's. In validation
+    the teacher does not run. The loss is then the enhancement loss alone, which can be compared
     with that of a model trained without a teacher.
 
     ``state_dict()`` and ``parameters()`` hold student and distiller, never the teacher, which stays
@@ -29,15 +29,15 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
         teacher: A trained enhancement model.
         distiller: The distillation loss.
         distill_weight: Weight of the distillation loss beside the enhancement loss.
-        distill_updates: Training batches over which that weight falls to 0, in a straight line; 0:
-            it stays.
-        student_tap: Where the student's features are; needed where its separator does not hand
-            them out itself, as DPDCRN does.
+        distill_updates: Training batches over which that weight falls linearly to 0; if 0, it
+            stays.
+        student_tap: Where the student's features are; needed unless its separator hands them out
+            itself, as DPDCRN does.
         teacher_tap: The same of the teacher.
-        kwargs: Those of :class:`ESPnetEnhancementModel`, for the student.
+        kwargs: Arguments of :class:`ESPnetEnhancementModel`, for the student.
 
     Raises:
-        ValueError: Weight or updates are negative, or the two models normalise the mixture
+        ValueError: If weight or updates are negative, or the two models normalise the mixture
             differently.
     """
 
@@ -75,7 +75,7 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
         return self._hidden_teacher[0]
 
     def _apply(self, fn, recurse=True):
-        """Move the teacher along with the student, ``.to(device)`` being made of this."""
+        """Move the teacher along with the student; ``.to(device)`` calls this."""
         self.teacher._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
@@ -97,7 +97,7 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
     def forward_loss(
         self, speech_pre, speech_lengths, feature_mix, feature_pre, others, speech_ref, *args, **kw
     ):
-        """As ESPnet's, plus the distiller's loss in training; logs both apart."""
+        """As ESPnet's, plus the distiller's loss in training; logs both separately."""
         others = dict(others)
         distill = others.pop("distill", None)
         loss, stats, weight, perm = super().forward_loss(
@@ -139,10 +139,10 @@ def with_features(
     additional: dict | None = None,
     fs: int | None = None,
 ) -> tuple[tuple, DistillInputs]:
-    """Enhance a batch and keep what a distiller needs to know of it.
+    """Enhance a batch and keep what a distiller needs.
 
     Args:
-        forward_enhance: That of an ESPnet enhancement model.
+        forward_enhance: Method of an ESPnet enhancement model.
         separator: Its separator.
         tap: Where the separator's features are, if it does not hand them out itself.
         speech_mix: Mixture, (B, samples) or (B, samples, M).
@@ -151,11 +151,11 @@ def with_features(
         fs: Sampling rate.
 
     Returns:
-        What ``forward_enhance`` returned, and the features with the estimate; there are none if
-        the separator hands out none and there is no tap.
+        The outputs of ``forward_enhance``, and the features with the estimate. There are no
+        features if the separator does not hand them out and there is no tap.
 
     Raises:
-        ValueError: The tap does not fit, or a layer has another number of frames than the first.
+        ValueError: If the tap does not fit, or layers differ in their number of frames.
     """
     if tap is None:
         additional = {**(additional or {}), "feature_sets": True}

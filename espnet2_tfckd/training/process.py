@@ -25,7 +25,7 @@ def data_arguments(train_dir: str, valid_dir: str, audio_format: str) -> list[st
         audio_format: As of stage 3.
 
     Raises:
-        FileNotFoundError: One of the lists is not there.
+        FileNotFoundError: If one of the lists is not there.
     """
     kind = "kaldi_ark" if audio_format.endswith(".ark") else "sound"
     arguments = []
@@ -41,8 +41,8 @@ def data_arguments(train_dir: str, valid_dir: str, audio_format: str) -> list[st
 def run_logged(command: list[str], log: Path, on_line: Callable[[str], None]) -> None:
     """Run a Python command with its output appended to a log.
 
-    The command ends with this process, even if that is killed: two trainers must never write to
-    one directory.
+    The command ends with this process, even if this process is killed, because two trainers must
+    never write to one directory.
 
     Args:
         command: Arguments of the interpreter, such as ``["-m", "module", "--option"]``.
@@ -50,7 +50,7 @@ def run_logged(command: list[str], log: Path, on_line: Callable[[str], None]) ->
         on_line: Called with each new line of the log, soon after it is written.
 
     Raises:
-        RuntimeError: The command failed; the message quotes its last error and names the log.
+        RuntimeError: If the command fails; the message quotes its last error and names the log.
     """
     environment = {**os.environ, "TFCKD_TRACEBACK": "1", "PYTHONUNBUFFERED": "1"}
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -79,7 +79,7 @@ def run_logged(command: list[str], log: Path, on_line: Callable[[str], None]) ->
 
 
 def _new_lines(process: subprocess.Popen, log: Path, start: int) -> Iterator[str]:
-    """Lines that a running process adds to a log from byte ``start`` on."""
+    """Lines that a running process adds to a log after byte ``start``."""
     with open(log, encoding="utf-8", errors="replace") as stream:
         stream.seek(start)
         line = ""

@@ -1,4 +1,4 @@
-"""One training as its options describe it: what it is made of, and ESPnet's command for it."""
+"""The settings of one training: what it is made of, and ESPnet's command for it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Training:
-    """One training as its options describe it; fields are named after the options."""
+    """The settings of one training; fields are named after the options."""
 
     config: Path
     exp_dir: Path
@@ -47,7 +47,7 @@ class Training:
 
     @property
     def output_dir(self) -> Path:
-        """What ESPnet writes to: the plain student is taken out of a distillation afterwards."""
+        """Directory that ESPnet writes; the plain student is extracted from a distillation's."""
         return self.exp_dir / "distillation" if self.distill_config else self.exp_dir
 
     @property
@@ -58,10 +58,10 @@ class Training:
         return self.teacher_exp / "config.yaml", self.teacher_exp / self.inference_model
 
     def merged_config(self) -> dict:
-        """Contents of the YAML, with those of the distillation's added to it, key by key.
+        """Contents of the YAML, with those of the distillation's YAML added key by key.
 
         Raises:
-            FileNotFoundError: There is no such YAML.
+            FileNotFoundError: If the YAML file is not there.
             ValueError: If it is not valid YAML, or holds no options.
         """
         merged: dict = {}
@@ -87,7 +87,7 @@ class Training:
 
         Args:
             before: See :func:`espnet2_tfckd.data.freshness.made_of`.
-            data: Digests of training and validation set, where they are known already.
+            data: Digests of training and validation set, if they are known already.
 
         Raises:
             FileNotFoundError: If the teacher is not trained, or stage 4 or 5 has not been run.
@@ -137,14 +137,14 @@ class Training:
         return lists
 
     def espnet_options(self, **defaults: object) -> argparse.Namespace:
-        """Some of ESPnet's options with the values they will have, given ESPnet's defaults."""
+        """The values that some of ESPnet's options will have, given ESPnet's defaults."""
         parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         for name, default in defaults.items():
             parser.add_argument(f"--{name}", default=self.merged_config().get(name, default))
         return parser.parse_known_args(shlex.split(self.enh_args))[0]
 
     def espnet_command(self, config: Path) -> list[str]:
-        """Arguments of the interpreter that run ESPnet's trainer."""
+        """Arguments of the interpreter for running ESPnet's trainer."""
         program = "enh_kd_train" if self.distill_config else "enh_train"
         command = ["-m", f"espnet2_tfckd.bin.{program}", "--config", str(config)]
         command += data_arguments(self.train_dir, self.valid_dir, self.audio_format)
@@ -165,7 +165,7 @@ class Training:
         return command + shlex.split(self.enh_args)
 
     def _valid_batch_arguments(self) -> list[str]:
-        """ESPnet shares out the utterances of a batch: each GPU needs one to validate on."""
+        """ESPnet divides the utterances of a batch among GPUs: each needs one to validate on."""
         options = self.espnet_options(
             valid_iterator_type=None, valid_batch_size=None, batch_size=20
         )

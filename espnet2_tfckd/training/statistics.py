@@ -1,4 +1,4 @@
-"""What stage 5 leaves behind: the lengths of all audio, and what audio that was."""
+"""The results of stage 5: the lengths of all audio, and which audio that was."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SHAPE_FILES = ("speech_mix_shape", "speech_ref1_shape")
 
 
 def audio_made_of(data: dict[str, DataDir], before: dict | None) -> dict:
-    """What the audio of data directories is at present, by ``<split> <utterance> <kind>``.
+    """The present audio of data directories, by ``<split> <utterance> <kind>``.
 
     Args:
         data: Data directory by split.
@@ -36,7 +36,7 @@ def read_shapes(shape_file: Path) -> dict[str, int]:
     """Length in samples of each utterance in a shape file.
 
     Raises:
-        FileNotFoundError: The file is not there.
+        FileNotFoundError: If the file is not there.
     """
     if not shape_file.is_file():
         raise FileNotFoundError(f"{shape_file} is not there: run stage 5 first")
@@ -45,7 +45,7 @@ def read_shapes(shape_file: Path) -> dict[str, int]:
 
 
 def data_digests(train_dir: str | Path, valid_dir: str | Path, stats_dir: Path) -> dict[str, str]:
-    """Tell the audio of a training and a validation set from any other.
+    """Identify the audio of a training and a validation set by digests.
 
     Returns:
         Digests of the contents, ``train data`` and ``valid data``.

@@ -25,7 +25,7 @@ distiller_choices = ClassChoices(
 
 
 class EnhancementTask(ESPnetEnhancementTask):
-    """ESPnet's enhancement task with a trainer that survives being killed."""
+    """ESPnet's enhancement task, with a trainer that can resume after being killed."""
 
     trainer = ResumableTrainer
 
@@ -70,7 +70,7 @@ class EnhancementKDTask(EnhancementTask):
             "--distill_updates",
             type=int,
             default=0,
-            help="Updates over which that weight falls to 0 in a straight line; 0: it stays",
+            help="Updates over which that weight falls linearly to 0; if 0, it stays",
         )
 
     @classmethod
@@ -78,13 +78,14 @@ class EnhancementKDTask(EnhancementTask):
         """Build student, teacher and distiller.
 
         Raises:
-            ValueError: No teacher is named, it does not fit its checkpoint, the batches are not of
-                one fixed length, or a network has no feature sets that the scheme needs.
+            ValueError: If no teacher is named, the teacher does not fit its checkpoint, the batches
+                are not of one fixed length, or a network lacks the feature sets that the scheme
+                needs.
         """
         if not (args.teacher_config and args.teacher_model_file):
             raise ValueError("distillation needs --teacher_config and --teacher_model_file")
         student = ESPnetEnhancementTask.build_model(args)
-        # Its weights are not the seed's business: the student starts as it would without a teacher.
+        # Keep the random state, so that the student starts as it would without a teacher.
         with torch.random.fork_rng(devices=[]):
             teacher = load_enhancement_model(args.teacher_config, args.teacher_model_file)
             samples = fixed_chunk_length(args)
@@ -119,10 +120,10 @@ class EnhancementKDTask(EnhancementTask):
 
 
 def fixed_chunk_length(args: argparse.Namespace) -> int:
-    """Samples of every training chunk.
+    """Number of samples of every training chunk.
 
     Raises:
-        ValueError: Training batches differ in length.
+        ValueError: If training batches differ in length.
     """
     if args.iterator_type != "chunk" or not str(args.chunk_length).isdigit():
         raise ValueError(
@@ -154,7 +155,7 @@ def feature_shapes(
         (C, F) of each layer, by set, and the number of frames.
 
     Raises:
-        ValueError: The separator has no feature sets, or its layers differ in frame rate.
+        ValueError: If the separator has no feature sets, or its layers differ in frame rate.
     """
     separator = model.separator
     # ESPnet's TF-GridNets call it n_imics

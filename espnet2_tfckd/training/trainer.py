@@ -1,4 +1,4 @@
-"""ESPnet's trainer, made safe against being killed, and drawing what calibration has learnt."""
+"""ESPnet's trainer, made safe against being killed; it also draws the calibration weights."""
 
 from __future__ import annotations
 
@@ -75,13 +75,13 @@ class KDTrainer(ResumableTrainer):
 
 
 def restore_checkpoint(checkpoint: Path) -> None:
-    """Put the copy of an earlier epoch's checkpoint in the place of a damaged one.
+    """Replace a damaged checkpoint by the copy of an earlier epoch's.
 
     Args:
         checkpoint: ``checkpoint.pth`` of a training; need not exist.
 
     Raises:
-        ValueError: It is damaged and no copy can be read either.
+        ValueError: If it is damaged and no copy can be read either.
     """
     if not checkpoint.exists() or _is_whole(checkpoint):
         return
@@ -104,7 +104,7 @@ def _is_whole(checkpoint: Path) -> bool:
     try:
         # The trainer's own file: it holds optimizer and reporter states besides tensors.
         torch.load(checkpoint, map_location="cpu", weights_only=False)
-    except Exception:  # torch raises many kinds for a damaged file
+    except Exception:  # torch raises many kinds of errors for a damaged file
         return False
     return True
 
@@ -118,7 +118,7 @@ def mean_calibration_weights(model: torch.nn.Module) -> Iterator[dict[str, torch
     """Average the weights of every calibration in the model over the batches of the block.
 
     Args:
-        model: Whatever holds the distiller.
+        model: A module that holds the distiller.
 
     Yields:
         A dictionary, filled when the block ends: ``<set> <stream>`` to mean weights (Ns, Nt).

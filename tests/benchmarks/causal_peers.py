@@ -205,7 +205,7 @@ def write_timed_audio(data: DataDir, seconds: float, path: str) -> float:
 
 
 def table(rows: list[dict], noisy: dict[str, float]) -> str:
-    """The results in Markdown, for the README."""
+    """The results in Markdown, for README.md in this folder."""
     lines = ["| " + " | ".join(HEADINGS) + " |", "| --- " * len(HEADINGS) + "|"]
     empty = [""] * (len(HEADINGS) - 3)
     scores = [f"{noisy['si_sdr']:.2f}", f"{noisy['pesq_wb']:.2f}"]

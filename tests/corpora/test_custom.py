@@ -157,7 +157,7 @@ class TestBadFiles:
             "noisy/ann/take 0.flac": "has no counterpart",
             "noisy/bob/take 0.flac": "has 16000 samples, its reference 6400",
             "clean/bob/take 1.wav": "is silent",
-            "noisy/cid/take 0.flac": "is no readable audio",
+            "noisy/cid/take 0.flac": "is not readable audio",
             "noisy/cid/take 1.flac": "is clipped",
             "noisy/dan/take 1.flac": "has 1 channels, most have 2",
             "clean/eve/x.wav": "has no counterpart",

@@ -212,9 +212,9 @@ class TestSeveralAddresses:
         with pytest.raises(RuntimeError) as refusal:
             fetch_zips([server.zip], tmp_path)
         text = str(refusal.value)
-        assert f"{server.urls[0]}: status 200 with text/html, which is no zip" in text
+        assert f"{server.urls[0]}: status 200 with text/html, which is not a zip" in text
         assert f"{server.urls[1]}: another file than that of which {SHORTER} bytes" in text
-        assert f"goes on from {part}; delete that to begin anew" in text
+        assert f"goes on from {part}; delete that to start again" in text
         assert "give another --source_url, or put a.zip into" in text
         assert part.read_bytes() == CONTENT[:SHORTER]
 

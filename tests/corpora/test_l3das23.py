@@ -248,7 +248,7 @@ BAD_FILES = {
     ),
     "unreadable": (
         lambda dev: (dev / "data" / "84-121123-0000_A.wav").write_bytes(b"RIFF"),
-        r"84-121123-0000_A.wav: is no readable audio",
+        r"84-121123-0000_A.wav: is not readable audio",
     ),
     "name": (
         lambda dev: [

@@ -210,7 +210,7 @@ class TestOwnFolders:
         os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
         assert path.stat().st_size == times.st_size
         prepare_mini(tmp_path / "c", tmp_path / "d", **SMALL, **copies)
-        assert "made anew: " in capsys.readouterr().out
+        assert "made again: " in capsys.readouterr().out
         assert contents(tmp_path / "d" / "audio" / "train") != before
 
     def test_a_data_directory_of_somebody_else_is_not_overwritten(self, own_folders, tmp_path):
@@ -267,7 +267,7 @@ class TestOwnFolders:
     def test_folders_that_hold_nothing_usable(self, own_folders, tmp_path):
         speech, noise = tmp_path / "speech", tmp_path / "noise"
         options = {"speech_dir": speech, "noise_dir": noise}
-        with pytest.raises(FileNotFoundError, match="speech is no folder"):
+        with pytest.raises(FileNotFoundError, match="speech is not a folder"):
             prepare_mini(tmp_path / "c", tmp_path / "d", **options)
         shutil.copytree(own_folders["noise_dir"], noise)
         (speech / "train").mkdir(parents=True)

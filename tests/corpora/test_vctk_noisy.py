@@ -174,7 +174,7 @@ class TestDeviations:
             "noisy_trainset_28spk_wav/p226_001.wav": f"is missing in {clean}",
             "noisy_trainset_28spk_wav/p226_002.wav": "samples, its reference",
             "clean_trainset_28spk_wav/p287_001.wav": "is silent",
-            "noisy_trainset_28spk_wav/p287_002.wav": "is no readable audio",
+            "noisy_trainset_28spk_wav/p287_002.wav": "is not readable audio",
             "noisy_trainset_28spk_wav/p228_001.wav": "has 16000 Hz, the corpus 48000 Hz",
             "noisy_trainset_28spk_wav/p228_002.wav": "has 2 channels, the corpus one",
             "noisy_trainset_28spk_wav/extra.wav": "is named unlike the corpus' files",
@@ -245,7 +245,7 @@ class TestRerun:
     def test_a_changed_file_is_noticed(self, corpus, tmp_path):
         prepare_vctk_noisy(corpus, tmp_path)
         (corpus / "noisy_testset_wav" / "p232_001.wav").write_bytes(b"no audio")
-        with pytest.raises(ValueError, match="p232_001.wav: is no readable audio"):
+        with pytest.raises(ValueError, match="p232_001.wav: is not readable audio"):
             prepare_vctk_noisy(corpus, tmp_path)
 
 

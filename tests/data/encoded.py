@@ -129,8 +129,8 @@ REFUSED = {
     "half.caf": (lambda p: halved(by_libsndfile(p)), "cut off"),
     "half.mp3": (lambda p: halved(by_libsndfile(p)), "is cut off"),
     "half.flac": (lambda p: halved(by_libsndfile(p)), "cut off"),
-    "half.ogg": (lambda p: halved(by_libsndfile(p)), "no readable audio"),
-    "half.m4a": (lambda p: halved(by_ffmpeg(p, "aac")), "no readable audio"),
+    "half.ogg": (lambda p: halved(by_libsndfile(p)), "not readable audio"),
+    "half.m4a": (lambda p: halved(by_ffmpeg(p, "aac")), "not readable audio"),
     "slow.wav": (lambda p: of_rate(p, 1), "header states 1 Hz"),
     "fast.wav": (lambda p: of_rate(p, 10_000_000), "header states 10000000 Hz"),
     "text.wav": (lambda p: filled(p, b"once upon a time\n" * 50), "knows its format"),
@@ -142,12 +142,12 @@ REFUSED = {
     "apple.wav": (lambda p: filled(p, b"\0\5\x16\7\0\2\0\0Mac OS X" + bytes(99)), "macOS metadata"),
     "playlist.wav": (
         lambda p: filled(p, b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nplain.wav\n"),
-        "no readable audio",
+        "not readable audio",
     ),
     "nothing.wav": (lambda p: filled(p, b""), "is empty"),
-    "zeros.wav": (lambda p: filled(p, bytes(5000)), "no readable audio"),
+    "zeros.wav": (lambda p: filled(p, bytes(5000)), "not readable audio"),
     "noise.mp3": (
         lambda p: filled(p, np.random.default_rng(0).bytes(5000)),
-        "no readable audio",
+        "not readable audio",
     ),
 }

@@ -148,7 +148,7 @@ class TestAudio:
         for name, entry in (("bad.wav", "bad.wav"), ("bad.ark", "bad.ark:3")):
             (tmp_path / name).write_bytes(b"RIFFnonsense")
             for read in (read_entry, entry_seconds):
-                with pytest.raises(ValueError, match="is no readable audio"):
+                with pytest.raises(ValueError, match="is not readable audio"):
                     read(f"{tmp_path}/{entry}")
 
 

@@ -183,10 +183,10 @@ def test_what_is_no_model_is_refused_by_name(model, noisy):
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("config.yaml", b"", "is no configuration"),
+        ("config.yaml", b"", "is not a configuration"),
         ("config.yaml", b"[1, 2", "is not valid YAML"),
         ("config.yaml", b"\xff\xfe\x00", "is not valid YAML"),
-        ("config.yaml", b"- encoder", "is no configuration"),
+        ("config.yaml", b"- encoder", "is not a configuration"),
         ("config.yaml", b"separator: dpdcrn", "it lacks encoder, encoder_conf, separator_conf"),
         ("config.yaml", b"!!python/object/apply:os.system [id]", "is not valid YAML"),
         (CHECKPOINT, b"", "it is empty"),

@@ -85,7 +85,7 @@ class TestRecording:
 
     def test_what_cannot_be_enhanced_is_refused(self, tone, tmp_path):
         (tmp_path / "notes.txt").write_text("no audio")
-        with pytest.raises(ValueError, match=r"notes\.txt is no readable audio"):
+        with pytest.raises(ValueError, match=r"notes\.txt is not readable audio"):
             demo.enhance_recording(Halving(), tmp_path / "notes.txt", tmp_path / "estimate.wav")
         with pytest.raises(ValueError, match="there is no channel 2"):
             demo.enhance_recording(Halving(), tone(RATE, 2), tmp_path / "estimate.wav", 2)
@@ -140,7 +140,7 @@ def address(tmp_path_factory):
 def test_a_port_that_is_taken_is_refused(address, tmp_path):
     port = int(address.rstrip("/").rpartition(":")[2])
     page = demo.build_page(Halving(), "exp/enh_student", tmp_path)
-    with pytest.raises(OSError, match=f"port {port}, cannot be had: choose another --port"):
+    with pytest.raises(OSError, match=f"port {port}, is not available: choose another --port"):
         demo.launch(page, "127.0.0.1", port)
 
 
@@ -198,7 +198,7 @@ class TestInTheBrowser:
     def test_what_is_no_audio_is_refused_by_name(self, page, tmp_path):
         (tmp_path / "noise.wav").write_bytes(b"RIFF, but nothing else")
         self.upload(page, tmp_path / "noise.wav")
-        wait_until(page, "/noise.wav is no readable audio/.test(document.body.textContent)")
+        wait_until(page, "/noise.wav is not readable audio/.test(document.body.textContent)")
         assert not page.find_elements("css selector", ".spectrogram img")
 
     def test_nothing_comes_from_elsewhere_and_nothing_fails(self, page, address, tone):

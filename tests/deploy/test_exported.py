@@ -88,7 +88,7 @@ FAULTS = {
     "states as text": (rewrite_network(states=["a"]), "states without name or shape"),
     "network gone": (lambda f: (f / "streaming.onnx").unlink(), "streaming.onnx is not there"),
     "network empty": (write_network(b""), "streaming.onnx"),
-    "network garbage": (write_network(b"garbage"), "streaming.onnx is no ONNX network"),
+    "network garbage": (write_network(b"garbage"), "streaming.onnx is not an ONNX network"),
     "another network": (
         lambda f: shutil.copy(f / "offline.onnx", f / "streaming.onnx"),
         "does not fit streaming.onnx",

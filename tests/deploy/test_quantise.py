@@ -138,7 +138,7 @@ def test_the_options_of_the_stage_go_together(options, causal_exp, monkeypatch):
 
 
 def test_experiments_have_no_int8_networks(causal_exp):
-    with pytest.raises(ValueError, match="is no ONNX export"):
+    with pytest.raises(ValueError, match="is not an ONNX export"):
         load_enhancer(str(causal_exp), int8=True)
 
 
@@ -148,6 +148,6 @@ def test_data_and_folder_that_do_not_fit_are_refused(causal_onnx, data_dir, tmp_
     folder = shutil.copytree(causal_onnx, tmp_path / "onnx")
     with pytest.raises(ValueError, match=r"8000 Hz and 1 channel\(s\), the model takes 16000 Hz"):
         quantise_export(folder, make_data_dir(tmp_path / "other", rate=8000))
-    with pytest.raises(FileNotFoundError, match="is no data directory"):
+    with pytest.raises(FileNotFoundError, match="is not a data directory"):
         quantise_export(folder, tmp_path / "nothing")
     assert not list(folder.glob("*.int8.onnx"))

@@ -311,7 +311,7 @@ class TestPiecesAndReruns:
         [
             (("--arms", "none x"), "x is not among none ours part rival"),
             (("--arms", "none none"), "names an arm twice"),
-            (("--seeds", "1 7"), "7 is no seed of"),
+            (("--seeds", "1 7"), "7 is not a seed of"),
         ],
     )
     def test_unknown_arms_and_seeds_are_refused(self, recipe, options, message):

@@ -119,7 +119,7 @@ class TestSettings:
         write_configs(CONTENTS)
         with open("conf/experiment.yaml", "a") as file:
             file.write("  ours: {seeds: [1]}\n")
-        with pytest.raises(ValueError, match="'ours' is there twice"):
+        with pytest.raises(ValueError, match="'ours' is given twice"):
             read_experiment("conf/experiment.yaml")
 
     def test_a_missing_file_is_named(self):

@@ -63,7 +63,7 @@ def test_such_yaml_is_refused(kind, member, contents, tmp_path, fails, monkeypat
         ({"separator": None}, "separator must be a name"),
         ({"separator": 3}, "separator must be a name"),
         ({"separator_conf": []}, "separator_conf must be options"),
-        ({"separator_conf": {3: 4}}, "is no name of an option"),
+        ({"separator_conf": {3: 4}}, "is not the name of an option"),
         ({"encoder": "os.system"}, "there is no encoder os.system"),
         ({"decoder": "STFT"}, "there is no decoder STFT"),
         ({"separator": "evil.module"}, "there is no separator evil.module"),

@@ -181,7 +181,7 @@ def test_damage_names_the_member(contents, tmp_path, fails, monkeypatch):
         (b"", "no entry yaml_files"),
         (b"[]", "no entry yaml_files"),
         (b"files: {}", "no entry yaml_files"),
-        (b"files: {}\nyaml_files: {}", "is no enhancement model"),
+        (b"files: {}\nyaml_files: {}", "is not an enhancement model"),
         (b"files: {asr_model_file: exp/a.pth}\nyaml_files: {}", "does not hold"),
         (b"files: {model_file: exp/none.pth}\nyaml_files: {}", "'exp/none.pth'"),
         (None, "holds no meta.yaml"),
@@ -246,7 +246,7 @@ def test_every_way_in_goes_through_the_gate(way, evil_pack, tmp_path, fails, mon
     main, arguments = WAYS[way](tmp_path, evil_pack)
     monkeypatch.setattr(sys, "argv", ["program", *map(str, arguments)])
     line = fails(main)
-    assert "evil.zip" in line and "precious.yaml" in line and "is no relative name" in line
+    assert "evil.zip" in line and "precious.yaml" in line and "is not a relative name" in line
     assert tree(tmp_path) == before
 
 

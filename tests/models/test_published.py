@@ -226,7 +226,7 @@ EVIL = "../../../evil.yaml"
     ("changes", "words"),
     [
         ({"meta.yaml": None}, "has no meta.yaml"),
-        ({"meta.yaml": b"files: {}\nyaml_files: {}"}, "no enhancement model"),
+        ({"meta.yaml": b"files: {}\nyaml_files: {}"}, "not an enhancement model"),
         (
             {
                 "meta.yaml": f"files: {{model_file: {EVIL}}}\nyaml_files: {{}}".encode(),
@@ -234,10 +234,10 @@ EVIL = "../../../evil.yaml"
             },
             "leads out of its folder",
         ),
-        ({"meta.yaml": b"files: {model_file: /etc/passwd}\nyaml_files: {}"}, "no relative name"),
+        ({"meta.yaml": b"files: {model_file: /etc/passwd}\nyaml_files: {}"}, "not a relative name"),
         ({"meta.yaml": b"files: {model_file: exp/none.pth}\nyaml_files: {}"}, "does not hold"),
         ({CONFIG: b"a: !!python/object/apply:os.system [id]"}, f"{CONFIG} is not valid YAML"),
-        ({CONFIG: b""}, f"{CONFIG} is no configuration"),
+        ({CONFIG: b""}, f"{CONFIG} is not a configuration"),
         ({PACKED_CHECKPOINT: b"garbage"}, f"{PACKED_CHECKPOINT} cannot be read as a checkpoint"),
     ],
     ids=str,

@@ -41,7 +41,7 @@ def overwrite(path, signal, rate=RATE):
 
 BAD_AUDIO = {
     "missing": (lambda p: p.unlink(), "bob-1 mixture: .* does not exist"),
-    "unreadable": (lambda p: p.write_bytes(b"RIFF no"), "bob-1: .*no readable audio"),
+    "unreadable": (lambda p: p.write_bytes(b"RIFF no"), "bob-1: .*not readable audio"),
     "empty": (lambda p: overwrite(p, np.zeros(0)), "bob-1: the mixture is empty"),
     "silent": (lambda p: overwrite(p, np.zeros(RATE)), "bob-1: the mixture is silent"),
     "not a number": (lambda p: overwrite(p, np.full(RATE, np.nan)), "bob-1: .* not numbers"),

@@ -70,7 +70,7 @@ class TestFormat:
 
     def test_reference_channel_that_is_none(self, tmp_path):
         make_data_dir(tmp_path / "in", channels=2)
-        with pytest.raises(ValueError, match="ref_channel 2 is none"):
+        with pytest.raises(ValueError, match="ref_channel 2 does not exist"):
             format_data_dir(tmp_path / "in", tmp_path / "out", ref_channel=2)
 
     def test_audio_beyond_full_scale_is_turned_down_not_clipped(self, pairs_dir, tmp_path, capsys):
@@ -140,7 +140,7 @@ class TestFormat:
         before |= {u + "_r": Path(entry).read_bytes() for u, entry in data.reference.items()}
         format_data_dir(pairs_dir, tmp_path / "out", fs=8000)
         name = {"m": "mixture", "r": "reference"}[kind]
-        assert f"anew, since bob-1 {name} was changed" in capsys.readouterr().out
+        assert f"again, since bob-1 {name} was changed" in capsys.readouterr().out
         after = {u: Path(entry).read_bytes() for u, entry in data.mixture.items()}
         after |= {u + "_r": Path(entry).read_bytes() for u, entry in data.reference.items()}
         changed = {"m": "bob-1", "r": "bob-1_r"}[kind]
@@ -225,7 +225,7 @@ class TestFilter:
 
     def test_unreadable_audio_is_named(self, pairs_dir, tmp_path):
         (pairs_dir / "ann-2_m.wav").write_bytes(b"no audio")
-        with pytest.raises(ValueError, match="ann-2: .*no readable audio"):
+        with pytest.raises(ValueError, match="ann-2: .*not readable audio"):
             filter_data_dir(pairs_dir, tmp_path / "out")
 
     def test_last_line_says_where_the_output_is(self, pairs_dir, tmp_path, capsys):

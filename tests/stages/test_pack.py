@@ -82,7 +82,7 @@ def _other_sizes(path):
         (lambda path: path.write_bytes(b"garbage"), "cannot be read as a checkpoint"),
         (lambda path: path.write_bytes(path.read_bytes()[:2000]), "cannot be read"),
         (_other_sizes, "does not fit"),
-        (lambda path: path.with_name("config.yaml").write_text(""), "config.yaml is no config"),
+        (lambda path: path.with_name("config.yaml").write_text(""), "config.yaml is not a config"),
         (lambda path: path.with_name("config.yaml").write_text("a: ["), "not valid YAML"),
         (lambda path: path.with_name("config.yaml").write_text("encoder: stft"), "it lacks"),
         (lambda path: path.with_name("config.yaml").write_bytes(b"\xff\xfe\x00"), "not valid YAML"),
@@ -106,7 +106,8 @@ def test_a_file_that_is_no_packed_model_is_not_overwritten(tiny_model, tmp_path)
     for name in ("notes", "photos", "folder"):
         path = tmp_path / f"{name}.zip"
         before = path.read_bytes() if path.is_file() else None
-        with pytest.raises(ValueError, match=rf"{name}\.zip is (there and is no packed|a folder)"):
+        fault = rf"{name}\.zip is (there and is not a packed|a folder)"
+        with pytest.raises(ValueError, match=fault):
             pack_model(tiny_model, CHECKPOINT, path)
         assert before is None or path.read_bytes() == before
 

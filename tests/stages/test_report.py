@@ -201,7 +201,7 @@ class TestCommandLine:
         assert (done.returncode, done.stdout) == (1, "")
         assert "nowhere has no results.json: run stage 9 first" in done.stderr
         done = self.run("--test_set=test=gone", "--model=m=m", "--results", experiment)
-        assert done.returncode == 1 and "gone is no data directory" in done.stderr
+        assert done.returncode == 1 and "gone is not a data directory" in done.stderr
         assert not (experiment / "report.html").exists()
 
     @pytest.mark.parametrize(
