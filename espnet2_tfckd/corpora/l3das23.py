@@ -10,8 +10,8 @@ import argparse
 import hashlib
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
@@ -44,7 +44,8 @@ VALID_SHARE = 20  # one speaker in so many is held out for validation
 LEAST_SHARED = 0.5  # of the longest file's length: below, more than an echo is missing
 
 
-class Inspected(NamedTuple):
+@dataclass(frozen=True)
+class Inspected:
     """Contents of the audio files of an utterance."""
 
     utterance: Utterance

@@ -7,8 +7,8 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 from espnet2_tfckd.corpora.inspection import Problem
 from espnet2_tfckd.data.audio import audio_files, wav_files
@@ -19,7 +19,8 @@ PAGE = f"https://www.kaggle.com/datasets/{DATASET}"
 MICROPHONES = ("A", "B")
 
 
-class Utterance(NamedTuple):
+@dataclass(frozen=True)
+class Utterance:
     """Where the files of an utterance are or should be; the mixture has one for each microphone.
 
     The transcript is optional.

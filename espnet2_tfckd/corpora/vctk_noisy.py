@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,7 +97,8 @@ PARTS = {
 }
 
 
-class Inspected(NamedTuple):
+@dataclass(frozen=True)
+class Inspected:
     """A part of the corpus and the files that were found."""
 
     data: DataDir
