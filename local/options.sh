@@ -19,9 +19,6 @@ stages="
 options="
 stage=1                 first stage to run
 stop_stage=13           last stage to run
-skip_data_prep=false    leave out stages 1 to 4
-skip_train=false        leave out stages 5 to 7
-skip_eval=false         leave out stages 8 to 10
 nj=$cores               parallel jobs of all stages but 6 to 8
 inference_nj=$cores     parallel jobs of stage 8
 ngpu=0                  GPUs for training and stages 8 and 10
@@ -86,6 +83,6 @@ check_gpus() {
 
 nothing_to_do() {
     option_error "no stage from $stage to $stop_stage runs with these options \
-(2 needs --speed_perturb_factors, 10 --asr_model, 13 --hf_repo; 11 to 13 are left out with \
---download_model)"
+(2 needs --speed_perturb_factors, 10 --asr_model, 13 --hf_repo; 5 to 7 and 11 to 13 are left out \
+with --download_model)"
 }

@@ -18,8 +18,7 @@ def describe(model: str) -> dict[str, str]:
 
     Returns:
         Values with their units, by name. Real-time factor and multiply-accumulates are there if
-        the model was measured (stage 8, or ``python -m espnet2_tfckd.stages.profile``), scores if
-        it was scored (stage 9).
+        the model was measured (stage 8), scores if it was scored (stage 9).
 
     Raises:
         As :func:`load_enhancer`.
