@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The stage driver of all recipes; runs in a recipe's directory. Its work is done in Python.
 # A recipe adds options of its local/data.sh in the table $corpus_options, and in $corpus_enh_args
-# the ESPnet options that follow from these, expanded as in a shell.
+# the ESPnet options that follow from these, a line each: "name=value   ESPnet's options".
 set -euo pipefail
 
 driver=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -49,7 +49,10 @@ published_dir() { echo "$expdir/enh_$(system_of "${1%.zip}")"; }
 [ -z "$teacher_model_tag" ] || teacher_dir=$(published_dir "$teacher_model_tag")
 teacher=$(system_of "$teacher_dir")
 # such as the number of channels, which corpus and networks must agree on
-eval "enh_args=\"${corpus_enh_args:-}\$enh_args\""
+while read -r condition arguments; do
+    name=${condition%%=*}
+    [ -z "$name" ] || [ "${!name}" != "${condition#*=}" ] || enh_args="$arguments $enh_args"
+done <<<"${corpus_enh_args:-}"
 train_set_used=$train_set${speed_perturb_factors:+_sp}
 remix="--preprocessor enh --noise_scp $(printf %q "$data_feats/$train_set_used/noise.scp")"
 [ -z "$remix_snr" ] || enh_args="$remix --noise_db_range=${remix_snr/ /_} $enh_args"
@@ -102,9 +105,8 @@ prepare_data() {
         name=${name%%=*}
         [ -z "$name" ] || [ -z "${!name}" ] || options+=("--$name" "${!name}")
     done <<<"${corpus_options:-}"
-    # options in one string, quoted as in a shell
-    eval "options+=($local_data_opts)"
-    local/data.sh "${options[@]}"
+    split_words local_data_opts "$local_data_opts"
+    local/data.sh "${options[@]}" ${words[@]+"${words[@]}"}
 }
 
 perturb_speed() {

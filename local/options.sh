@@ -71,6 +71,7 @@ check_options() {
     [ -z "$remix_snr" ] || [ -z "${rir_dir:-}" ] ||
         option_error "--remix_snr is for mixtures that are speech plus noise, not for --rir_dir"
     [ -n "$distill_config" ] || option_error "--distill_config is needed"
+    split_words local_data_opts "$local_data_opts" # ends here if that cannot be done
 }
 
 # check_gpus: refuse more GPUs than there are.
