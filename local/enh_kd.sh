@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The stage driver of all recipes; runs in a recipe's directory. Its work is done in Python.
 # A recipe adds options of its local/data.sh in the table $corpus_options, and in $corpus_enh_args
-# the ESPnet options that follow from these, expanded as in a shell.
+# the ESPnet options that follow from these, a line each: "name=value   ESPnet's options".
 set -euo pipefail
 
 driver=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -49,7 +49,10 @@ published_dir() { echo "$expdir/enh_$(system_of "${1%.zip}")"; }
 [ -z "$teacher_model_tag" ] || teacher_dir=$(published_dir "$teacher_model_tag")
 teacher=$(system_of "$teacher_dir")
 # such as the number of channels, which corpus and networks must agree on
-eval "enh_args=\"${corpus_enh_args:-}\$enh_args\""
+while read -r condition arguments; do
+    name=${condition%%=*}
+    [ -z "$name" ] || [ "${!name}" != "${condition#*=}" ] || enh_args="$arguments $enh_args"
+done <<<"${corpus_enh_args:-}"
 train_set_used=$train_set${speed_perturb_factors:+_sp}
 remix="--preprocessor enh --noise_scp $(printf %q "$data_feats/$train_set_used/noise.scp")"
 [ -z "$remix_snr" ] || enh_args="$remix --noise_db_range=${remix_snr/ /_} $enh_args"
@@ -57,10 +60,7 @@ model_dirs=("$teacher_dir")
 [ "$train_baseline" = false ] || model_dirs+=("$expdir/enh_$student")
 model_dirs+=("$expdir/enh_$distilled")
 
-if [ -n "$download_model" ]; then
-    skip_train=true
-    model_dirs=("$(published_dir "$download_model")")
-fi
+[ -z "$download_model" ] || model_dirs=("$(published_dir "$download_model")")
 
 # --- running stages
 absolute() { case $1 in /*) echo "$1" ;; *) echo "$PWD/$1" ;; esac }
@@ -78,17 +78,15 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-is_wanted() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ] && [ "$2" = false ]; }
-
-# run_stage NUMBER SKIP FUNCTION TITLE: run a stage that is asked for, with its output logged.
+# run_stage NUMBER FUNCTION TITLE: run a stage that is asked for, with its output logged.
 run_stage() {
-    is_wanted "$1" "$2" || return 0
-    current="$1 ($4)" log=$expdir/log/stage$1.log
+    [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ] || return 0
+    current="$1 ($3)" log=$expdir/log/stage$1.log
     stages_run=$((stages_run + 1))
     mkdir -p "$expdir/log"
-    printf '\n=== Stage %s: %s\n' "$1" "$4"
+    printf '\n=== Stage %s: %s\n' "$1" "$3"
     : >"$log"
-    "$3" 2>&1 | tee -a "$log" # appending, so that a second run that is refused leaves no gap in it
+    "$2" 2>&1 | tee -a "$log" # appending, so that a second run that is refused leaves no gap in it
     current=
 }
 
@@ -107,9 +105,8 @@ prepare_data() {
         name=${name%%=*}
         [ -z "$name" ] || [ -z "${!name}" ] || options+=("--$name" "${!name}")
     done <<<"${corpus_options:-}"
-    # options in one string, quoted as in a shell
-    eval "options+=($local_data_opts)"
-    local/data.sh "${options[@]}"
+    split_words local_data_opts "$local_data_opts"
+    local/data.sh "${options[@]}" ${words[@]+"${words[@]}"}
 }
 
 perturb_speed() {
@@ -275,35 +272,36 @@ export_onnx() {
     fi
 }
 
-if [ "$ngpu" -gt 0 ] && { is_wanted 6 "$skip_train" || is_wanted 7 "$skip_train" ||
-    is_wanted 8 "$skip_eval"; }; then
+if [ "$ngpu" -gt 0 ] && [ "$stage" -le 8 ] && [ "$stop_stage" -ge 6 ]; then
     check_gpus # before any work is done
 fi
 echo "Recipe: $PWD (paths below are relative to it)"
 use_cores "$nj"
-run_stage 1 "$skip_data_prep" prepare_data "data preparation"
+run_stage 1 prepare_data "data preparation"
 if [ -n "$speed_perturb_factors" ]; then
-    run_stage 2 "$skip_data_prep" perturb_speed "speed perturbation ($speed_perturb_factors)"
+    run_stage 2 perturb_speed "speed perturbation ($speed_perturb_factors)"
 fi
-run_stage 3 "$skip_data_prep" format "format $audio_format at $fs"
-run_stage 4 "$skip_data_prep" filter "filter by duration"
-use_cores 1
-run_stage 5 "$skip_train" collect_stats "statistics"
-run_stage 6 "$skip_train" train_teacher "training of the teacher ($teacher_dir)"
-run_stage 7 "$skip_train" train_students "training of the students (${model_dirs[*]:1})"
+run_stage 3 format "format $audio_format at $fs"
+run_stage 4 filter "filter by duration"
+if [ -z "$download_model" ]; then
+    use_cores 1
+    run_stage 5 collect_stats "statistics"
+    run_stage 6 train_teacher "training of the teacher ($teacher_dir)"
+    run_stage 7 train_students "training of the students (${model_dirs[*]:1})"
+fi
 use_cores "$inference_nj"
-run_stage 8 "$skip_eval" enhance "enhancement of $test_sets"
+run_stage 8 enhance "enhancement of $test_sets"
 use_cores "$nj"
-run_stage 9 "$skip_eval" score "scoring of $test_sets"
+run_stage 9 score "scoring of $test_sets"
 if [ -n "$asr_model" ]; then
     use_cores 1
-    run_stage 10 "$skip_eval" recognise "scoring of $test_sets by $asr_model"
+    run_stage 10 recognise "scoring of $test_sets by $asr_model"
 fi
 if [ -z "$download_model" ]; then
-    run_stage 11 false pack "packing of the distilled student"
-    run_stage 12 false export_onnx "export of the distilled student"
+    run_stage 11 pack "packing of the distilled student"
+    run_stage 12 export_onnx "export of the distilled student"
     if [ -n "$hf_repo" ]; then
-        run_stage 13 false publish "publishing of the distilled student"
+        run_stage 13 publish "publishing of the distilled student"
     fi
 fi
 [ "$stages_run" -gt 0 ] || nothing_to_do

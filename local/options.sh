@@ -19,9 +19,6 @@ stages="
 options="
 stage=1                 first stage to run
 stop_stage=13           last stage to run
-skip_data_prep=false    skip stages 1 to 4
-skip_train=false        skip stages 5 to 7
-skip_eval=false         skip stages 8 to 10
 nj=$cores               parallel jobs of all stages except 6 to 8
 inference_nj=$cores     parallel jobs of stage 8
 ngpu=0                  GPUs for training and stages 8 and 10
@@ -74,6 +71,7 @@ check_options() {
     [ -z "$remix_snr" ] || [ -z "${rir_dir:-}" ] ||
         option_error "--remix_snr is for mixtures that are speech plus noise, not for --rir_dir"
     [ -n "$distill_config" ] || option_error "--distill_config is needed"
+    split_words local_data_opts "$local_data_opts" # ends here if that cannot be done
 }
 
 # check_gpus: refuse more GPUs than there are.
@@ -86,6 +84,6 @@ check_gpus() {
 
 nothing_to_do() {
     option_error "no stage from $stage to $stop_stage runs with these options \
-(2 needs --speed_perturb_factors, 10 --asr_model, 13 --hf_repo; 11 to 13 are left out with \
---download_model)"
+(2 needs --speed_perturb_factors, 10 --asr_model, 13 --hf_repo; 5 to 7 and 11 to 13 are left out \
+with --download_model)"
 }

@@ -62,6 +62,19 @@ parse_options() {
     done
 }
 
+# split_words OPTION TEXT: set the array $words to the words of an option's value, quoted as in a
+# shell, of which nothing is expanded or run.
+split_words() {
+    local lines word
+    words=()
+    [[ $2 = *[![:space:]]* ]] || return 0
+    lines=$(xargs -n 1 printf '%s\n' <<<"$2" 2>/dev/null && echo .) ||
+        option_error "--$1 has a quotation mark without its partner: $2"
+    while IFS= read -r word; do
+        words+=("$word")
+    done <<<"${lines%??}"
+}
+
 option_error() {
     echo "error: $1 (see ./run.sh --help)" >&2
     exit 2

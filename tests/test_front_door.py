@@ -35,7 +35,7 @@ def bare(repository, *options):
     [
         ("--wrong_option", "unknown option --wrong_option"),
         ("--stage=first", "--stage takes a whole number, not 'first'"),
-        ("--skip-train=yes", "--skip_train takes true or false, not 'yes'"),
+        ("--train-baseline=yes", "--train_baseline takes true or false, not 'yes'"),
         ("stray", "unexpected argument 'stray'"),
     ],
 )
@@ -153,7 +153,7 @@ def test_wrong_options_are_refused_before_anything_is_installed(repository):
 def test_a_failing_stage_is_named_with_its_log(repository):
     empty = repository / "empty"
     empty.mkdir(exist_ok=True)
-    done = front_door(repository, "--speech_dir", "empty", "--expdir", "exp_failing")
+    done = front_door(repository, "--source_dir", "empty", "--expdir", "exp_failing")
     assert done.returncode == 1
     assert "Stage 1 (data preparation) failed (status 1)" in done.stderr
     assert "//" not in done.stderr

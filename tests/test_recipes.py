@@ -1,9 +1,8 @@
-"""The mini recipe end to end in a copy of the repository, on tiny made-up recordings."""
+"""The mini recipe end to end in a copy of the repository, on made-up packages."""
 
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 import soundfile
 import yaml
 
+from tests.corpora.mini_packages import write_packages
 from tests.recipes import (
     ROOT,
     TINY,
@@ -23,7 +23,6 @@ from tests.recipes import (
     run,
     run_front_door,
     write_configs,
-    write_recordings,
 )
 
 EXPERIMENT = {
@@ -44,21 +43,20 @@ EXPERIMENT = {
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory):
-    """A copy of what the front door needs, with own recordings and tiny configurations."""
+    """A copy of what the front door needs, with packages and tiny configurations."""
     root = tmp_path_factory.mktemp("clone")
     copy_repository(root, "mini")
     recipe = root / "egs2" / "mini" / "enh1"
     student = {**TINY, "separator_conf": {**TINY["separator_conf"], "heads": 2}}
     write_configs(recipe / "conf", TINY, student)
     (recipe / "conf" / "experiment.yaml").write_text(yaml.safe_dump(EXPERIMENT))
-    write_recordings(root)
+    write_packages(root / "packages")
     return root
 
 
 def front_door(repository, *options):
-    """Run ./run.sh on the tiny recordings from the repository's top."""
-    data = ["--speech_dir", "speech", "--noise-dir=" + str(repository / "noise")]
-    data += "--train_utts 4 --valid_utts 2 --test_utts 2".split()
+    """Run ./run.sh on the made-up packages from the repository's top."""
+    data = "--source_dir packages --train_utts 4 --valid_utts 2 --test_utts 2".split()
     return run_front_door(repository, *data, "--distill_config", "conf/distill.yaml", *options)
 
 
@@ -171,20 +169,17 @@ class TestAllStages:
         self, repository, recipe
     ):
         """Nothing of what was made of the old ones passes as made of the new ones."""
-        own = repository / "others"
-        for name in ("speech", "noise"):
-            shutil.copytree(repository / name, own / name)
-        options = ["--speech_dir", str(own / "speech"), "--noise_dir", str(own / "noise")]
-        options += "--datadir data_b --dumpdir dump_b --expdir exp_b --stop_stage 9".split()
+        options = "--datadir data_b --dumpdir dump_b --expdir exp_b --stop_stage 9".split()
         done = front_door(repository, *options)
         assert done.returncode == 0, done.stdout + done.stderr
         before = self.scores(recipe / "exp_b")
         weights = (recipe / "exp_b" / "enh_teacher" / "valid.loss.best.pth").read_bytes()
-        for path in own.rglob("*.wav"):
+        for path in (recipe / "data_b").rglob("*.wav"):
             times = path.stat()
             samples, rate = soundfile.read(path, dtype="int16")
             soundfile.write(path, samples[::-1], rate)
             os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+        options += ["--stage", "3"]
         done = front_door(repository, *options)
         assert done.returncode == 1
         assert "exp_b/enh_teacher holds a finished training, which is kept" in done.stdout
@@ -205,8 +200,8 @@ class TestAllStages:
 class TestExperiment:
     @pytest.fixture(scope="class")
     def run_experiment(self, recipe, repository):
-        """Function that runs the experiment on the tiny recordings with the recipe's teacher."""
-        data = f"--speech_dir {repository}/speech --noise_dir {repository}/noise --nj 1"
+        """Function that runs the experiment on the packages with the recipe's teacher."""
+        data = f"--source_dir '{repository}/packages' --nj 1"
         data += " --train_utts 4 --valid_utts 2 --test_utts 2"
         command = ["./run_experiment.sh", "--nj", "1", "--recipe_opts", data]
         command += ["--teacher_exp", "exp/enh_teacher"]

@@ -36,7 +36,7 @@ ELSEWHERE = [
 # tools of POSIX and bash, which every system has
 TOOLS = (
     "awk basename bash cat chmod cksum cp cut date df dirname env expr getconf grep head kill ln "
-    "ls mkdir mv printf rm rmdir sed sh sleep sort tail tee test touch tr uname wc"
+    "ls mkdir mv printf rm rmdir sed sh sleep sort tail tee test touch tr uname wc xargs"
 ).split()
 
 
@@ -82,6 +82,47 @@ def tools(tmp_path):
     return folder
 
 
+def split_words(text):
+    """What the scripts make of a string of options: its words, and what became of the shell."""
+    script = """. local/parse_options.sh
+split_words opts "$1"
+for word in ${words[@]+"${words[@]}"}; do printf '%s\\0' "$word"; done"""
+    call = ["bash", "-euc", script, "bash", text]
+    done = subprocess.run(call, cwd=ROOT, capture_output=True, text=True)
+    return done.stdout.split("\0")[:-1], done
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", []),
+        (" \t", []),
+        ("--speech_dir 'a b' --noise_dir c", ["--speech_dir", "a b", "--noise_dir", "c"]),
+        ("--a \"it's\" --b x\\ y\n--c ''", ["--a", "it's", "--b", "x y", "--c", ""]),
+        ("--a $(touch ran) `touch ran`", ["--a", "$(touch", "ran)", "`touch", "ran`"]),
+        ("--a '$HOME'; touch ran) * \"$(touch ran)\"",
+         ["--a", "$HOME;", "touch", "ran)", "*", "$(touch ran)"]),
+        ("--help -n %s", ["--help", "-n", "%s"]),
+    ],
+)  # fmt: skip
+def test_a_string_of_options_is_split_and_nothing_of_it_is_run(text, words):
+    found, done = split_words(text)
+    assert found == words and not done.stderr
+    assert not (ROOT / "ran").exists()
+
+
+@pytest.mark.parametrize("text", ["--a 'b c", '--a "b'])
+def test_a_string_of_options_with_an_open_quotation_is_refused(text):
+    found, done = split_words(text)
+    assert (found, done.returncode) == ([], 2)
+    assert f"--opts has a quotation mark without its partner: {text}" in done.stderr
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: str(script.relative_to(ROOT)))
+def test_no_script_evaluates_text(script):
+    assert not [line for _, line in code_lines(script) if re.search(r"\beval\b", line)]
+
+
 def test_help_counts_cores_without_nproc(tools, tmp_path):
     copy_repository(tmp_path / "clone", "custom", "mini")
     environment = {"PATH": str(tools)}
@@ -101,14 +142,16 @@ def test_own_data_are_prepared_without_tools_of_linux(tools, tmp_path):
     root = tmp_path / "clone"
     copy_repository(root, "custom")
     write_recordings(tmp_path)
+    (tmp_path / "noise").rename(tmp_path / "own noise")
     environment = {**os.environ, "PATH": f"{tools}:{Path(sys.executable).parent}"}
 
     def run(noise_dir):
         call = ["./run.sh", "--corpus", "custom", "--stop_stage", "4"]
-        call += ["--speech_dir", str(tmp_path / "speech"), "--noise_dir", str(noise_dir)]
+        call += ["--speech_dir", str(tmp_path / "speech")]
+        call += ["--local_data_opts", f"--noise_dir '{noise_dir}' --seed 2"]
         return subprocess.run(call, cwd=root, capture_output=True, text=True, env=environment)
 
-    done = run(tmp_path / "noise")
+    done = run(tmp_path / "own noise")
     assert done.returncode == 0, done.stderr
     assert (root / "egs2/custom/enh1/dump/raw/train/wav.scp").read_text().count("\n") > 1
     done = run(tmp_path / "no such folder")

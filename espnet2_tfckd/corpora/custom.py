@@ -17,7 +17,7 @@ from espnet2_tfckd.corpora.custom_pairs import (
     usable_pairs,
 )
 from espnet2_tfckd.corpora.inspection import Problem, report_problems
-from espnet2_tfckd.corpora.preparation import SETS, preparing
+from espnet2_tfckd.corpora.preparation import SPLITS, preparing
 from espnet2_tfckd.corpora.splits import SPEAKER_PATTERN, Splitting, check_pattern, name_fault
 from espnet2_tfckd.data.datadir import TABLES, write_data_dir
 from espnet2_tfckd.data.entries import file_of
@@ -143,7 +143,7 @@ def _refuse_outputs_on_inputs(own: OwnData, data_dir: Path) -> None:
     if own.speech_dir:
         refuse_overlap([data_dir / "audio"], inputs)
     tables = [data_dir / "bad_files.txt", data_dir / RECORD]
-    tables += [data_dir / name / table for name in SETS for table in TABLES]
+    tables += [data_dir / name / table for name in SPLITS for table in TABLES]
     files = [path for path in inputs if Path(path).is_file()]
     refuse_overlap(tables, files)
 
@@ -180,7 +180,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = vars(parser.parse_args(arguments))
     data_dir, nj = options.pop("data_dir"), options.pop("nj")
     prepare_custom(OwnData(**options), data_dir, nj)
-    print(f"data directories: {data_dir}/{{{','.join(SETS)}}}")
+    print(f"data directories: {data_dir}/{{{','.join(SPLITS)}}}")
 
 
 if __name__ == "__main__":

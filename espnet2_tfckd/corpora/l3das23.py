@@ -24,7 +24,7 @@ from espnet2_tfckd.corpora.inspection import (
     report_problems,
 )
 from espnet2_tfckd.corpora.l3das23_files import Utterance, files_of, needed_folders, scan
-from espnet2_tfckd.corpora.preparation import SETS, preparing
+from espnet2_tfckd.corpora.preparation import SPLITS, preparing
 from espnet2_tfckd.data.audio import kept_subtype, read_audio, write_audio
 from espnet2_tfckd.data.datadir import DataDir, write_data_dir
 from espnet2_tfckd.data.decoding import open_audio
@@ -248,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = vars(parser.parse_args(arguments))
     options["download"] = options["download"] == "true"
     prepare_l3das23(**options)
-    print(f"data directories: {options['data_dir']}/{{{','.join(SETS)}}}")
+    print(f"data directories: {options['data_dir']}/{{{','.join(SPLITS)}}}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The mini corpus: real speech in real noise from freely licensed packages, 16 kHz, one channel.
 
-Speakers, noises and packages are listed in ``mini_sources``. With ``speech_dir`` and ``noise_dir``,
-a user's own recordings are mixed in the same way.
+Speakers, noises and packages are listed in ``mini_sources``.
 """
 
 from __future__ import annotations
@@ -19,19 +18,13 @@ from tqdm import tqdm
 
 from espnet2_tfckd.cli import at_least_one, run_command
 from espnet2_tfckd.corpora import mini_sources as tables
-from espnet2_tfckd.corpora.mini_pools import (
-    SPLITS,
-    SplitSources,
-    own_sources,
-    package_sources,
-    unpack_packages,
-)
+from espnet2_tfckd.corpora.mini_pools import SplitSources, package_sources, unpack_packages
 from espnet2_tfckd.corpora.mixing import mix_at_snr
 from espnet2_tfckd.corpora.pools import RATE, Clip, NoisePool, speech_clips
-from espnet2_tfckd.corpora.preparation import preparing
-from espnet2_tfckd.data.audio import audio_files, write_audio
+from espnet2_tfckd.corpora.preparation import SPLITS, preparing
+from espnet2_tfckd.data.audio import write_audio
 from espnet2_tfckd.data.datadir import DataDir, write_data_dir
-from espnet2_tfckd.data.paths import make_own_folder, refuse_overlap
+from espnet2_tfckd.data.paths import make_own_folder
 from espnet2_tfckd.processes import cpu_cores
 
 TEST_SNRS = (-2.5, 2.5, 7.5, 12.5)
@@ -49,8 +42,6 @@ def prepare_mini(
     seed: int = 1,
     nj: int = 1,
     source_dir: str | Path | None = None,
-    speech_dir: str | Path | None = None,
-    noise_dir: str | Path | None = None,
 ) -> None:
     """Make the data directories ``train``, ``valid`` and ``test`` below ``data_dir``.
 
@@ -67,30 +58,25 @@ def prepare_mini(
         seed: Seed of all choices.
         nj: Number of threads.
         source_dir: Folder with the .deb and .whl files, instead of a download.
-        speech_dir: Own speech instead, as ``<split>/<speaker>/*.wav`` (or flac, ogg, opus).
-        noise_dir: Own noise to go with it, as ``<split>/*.wav``.
 
     Raises:
         FileNotFoundError: If a tool, folder or package is missing; the message says what to do.
         ValueError: If an option makes no sense, a recording cannot be used, or audio would be
-            written where recordings or other files lie.
+            written where other files lie.
         RuntimeError: If a download fails repeatedly, or another process is working on the same
             folders.
     """
     corpus_dir, data_dir = Path(corpus_dir), Path(data_dir)
     counts = dict(zip(SPLITS, (train_utts, valid_utts, test_utts), strict=True))
-    _check_options(counts, seed, nj, source_dir, speech_dir, noise_dir)
-    own = (Path(speech_dir), Path(noise_dir)) if speech_dir and noise_dir else None
-    refuse_overlap([data_dir / "audio"], own or ())
-    options = {"counts": counts, "seed": seed, "sources": None if own else _tables_digest()}
-    with preparing(data_dir, _own_files(own), options) as is_due:
+    _check_options(counts, seed, nj)
+    options = {"counts": counts, "seed": seed, "sources": _tables_digest()}
+    with preparing(data_dir, (), options) as is_due:
         if not is_due:
             return
-        unpacked = None if own else unpack_packages(corpus_dir, source_dir)
+        unpacked = unpack_packages(corpus_dir, source_dir)
         for split, count in counts.items():
-            sources = own_sources(*own, split) if own else package_sources(unpacked, split, seed)
-            audio_dir = data_dir / "audio" / split
-            make_own_folder(audio_dir, own or ())
+            sources = package_sources(unpacked, split, seed)
+            audio_dir = make_own_folder(data_dir / "audio" / split)
             data = _build_split(sources, split, count, seed, audio_dir, nj)
             write_data_dir(data_dir / split, data)
             minutes = sum(float(row["seconds"]) for row in data.metadata.values()) / 60
@@ -98,7 +84,7 @@ def prepare_mini(
             print(f"{split}: {len(data)} utterances, {minutes:.1f} minutes, {', '.join(speakers)}")
 
 
-def _check_options(counts, seed, nj, source_dir, speech_dir, noise_dir) -> None:
+def _check_options(counts: dict[str, int], seed: int, nj: int) -> None:
     for split, count in counts.items():
         if count < 1:
             raise ValueError(f"--{split}_utts must be at least 1, got {count}")
@@ -106,23 +92,12 @@ def _check_options(counts, seed, nj, source_dir, speech_dir, noise_dir) -> None:
         raise ValueError(f"--seed must not be negative, got {seed}")
     if nj < 1:
         raise ValueError(f"--nj must be at least 1, got {nj}")
-    if bool(speech_dir) != bool(noise_dir):
-        raise ValueError("--speech_dir and --noise_dir go together: give both or neither")
-    if speech_dir and source_dir:
-        raise ValueError("--source_dir is for packages; leave it out with --speech_dir")
 
 
 def _tables_digest() -> str:
     """A digest of the tables of packages, whose versions and checksums are fixed."""
     rows = (tables.PACKAGES, tables.SPEAKERS, tables.RECORDINGS, tables.KIND_SHARES)
     return hashlib.sha256(repr(rows).encode()).hexdigest()[:32]
-
-
-def _own_files(own: tuple[Path, Path] | None) -> list[Path]:
-    for folder in own or ():
-        if not folder.is_dir():
-            raise FileNotFoundError(f"{folder} is not a folder")
-    return [path for folder in own or () for path in audio_files(folder)]
 
 
 def _build_split(
@@ -230,8 +205,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--nj", type=at_least_one, default=cpu_cores(), help="number of threads")
     parser.add_argument("--source_dir", help="folder or mirror with the .deb and .whl files")
-    parser.add_argument("--speech_dir", help="own speech: <split>/<speaker>/*.wav|flac|ogg")
-    parser.add_argument("--noise_dir", help="own noise: <split>/*.wav|flac|ogg")
     options = parser.parse_args(arguments)
     prepare_mini(**vars(options))
     print(f"data directories: {options.data_dir}/{{{','.join(SPLITS)}}}")

@@ -1,4 +1,4 @@
-"""Where the mini corpus' speech and noise come from: packages, or a user's own folders."""
+"""Where the mini corpus' speech and noise come from: recordings in unpacked packages."""
 
 from __future__ import annotations
 
@@ -18,18 +18,15 @@ from espnet2_tfckd.cli import atomic_write
 from espnet2_tfckd.corpora import mini_sources as tables
 from espnet2_tfckd.corpora.fetch import fetch_packages, unpack
 from espnet2_tfckd.corpora.pools import (
-    RATE,
     NoisePool,
     continuous_talk,
     read_mono,
     read_opensfx,
     without,
 )
-from espnet2_tfckd.data.audio import audio_files
+from espnet2_tfckd.corpora.preparation import SPLITS
 from espnet2_tfckd.data.freshness import sha256
 from espnet2_tfckd.data.locking import only_one
-
-SPLITS = ("train", "valid", "test")
 
 
 @dataclass
@@ -139,47 +136,3 @@ def _write_credits(folder: Path, files: dict[str, Path], unpacked: Path) -> None
                 shutil.copyfile(path, target)
     with atomic_write(folder / "CREDITS.md") as temporary:
         temporary.write_text("\n".join(lines))
-
-
-def own_sources(speech_dir: Path, noise_dir: Path, split: str) -> SplitSources:
-    """One split of a user's own folders: speech in ``<split>/<speaker>/*``, noise in ``<split>/*``.
-
-    Raises:
-        FileNotFoundError: If there is no folder for the split.
-        ValueError: If a folder holds nothing usable, or noise is silent.
-    """
-    for folder in (speech_dir / split, noise_dir / split):
-        if not folder.is_dir():
-            raise FileNotFoundError(f"{folder} is missing: own folders hold train, valid and test")
-    speech = {}
-    for folder in sorted(p for p in (speech_dir / split).iterdir() if p.is_dir()):
-        if re.search(r"\s", folder.name):
-            raise ValueError(f"{folder}: a speaker's folder name must not hold blanks: rename it")
-        speech[folder.name] = _wideband(audio_files(folder), folder)
-    if not speech:
-        raise ValueError(f"{speech_dir / split} holds no speaker: make one sub-folder a speaker")
-    files = _wideband(audio_files(noise_dir / split), noise_dir / split)
-    recordings = {}
-    for file in files:
-        recordings[str(file.relative_to(noise_dir / split).with_suffix(""))] = _audible(file)
-    noise = NoisePool({"recording": recordings}, {"recording": 1.0})
-    return SplitSources(speech_dir, speech, dict.fromkeys(speech, 1 / len(speech)), noise)
-
-
-def _wideband(files: list[Path], folder: Path) -> list[Path]:
-    usable = without("(?!)", files)
-    if not usable:
-        raise ValueError(
-            f"{folder} holds no audio of {RATE} Hz or more ({len(files)} files in all): put "
-            f"recordings there (wav, flac, ogg, opus, mp3, m4a...)"
-        )
-    if len(usable) < len(files):
-        print(f"note: {folder}: {len(files) - len(usable)} files below {RATE} Hz are left out")
-    return usable
-
-
-def _audible(file: Path) -> np.ndarray:
-    noise = read_mono(file)
-    if len(noise) < 0.25 * RATE or float((noise**2).mean()) < 1e-10:
-        raise ValueError(f"{file} is silent or shorter than 0.25 s: replace or remove it")
-    return noise

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 FRAME_SECONDS = 0.02
+PEAK = 0.97  # largest absolute sample of mixture and reference
 
 
 def frame_levels(signal: np.ndarray, rate: int) -> np.ndarray:
@@ -66,7 +67,7 @@ def loop_excerpt(
 
 
 def mix_at_snr(
-    speech: np.ndarray, noise: np.ndarray, snr: float, level: float, rate: int, peak: float = 0.97
+    speech: np.ndarray, noise: np.ndarray, snr: float, level: float, rate: int
 ) -> tuple[np.ndarray, np.ndarray, float]:
     """Add noise to speech at an exact signal-to-noise ratio.
 
@@ -78,7 +79,6 @@ def mix_at_snr(
         snr: Signal-to-noise ratio in dB.
         level: Active level of the speech in dB relative to full scale, before ``gain``.
         rate: Sampling rate in Hz.
-        peak: Largest absolute sample allowed in mixture and reference.
 
     Returns:
         Mixture (T,), reference (T,) and the gain of at most 1 that both were scaled by so that
@@ -99,5 +99,5 @@ def mix_at_snr(
     reference = reference * np.sqrt(10 ** (level / 10) / active_power(reference, rate))
     scale = np.sqrt(active_power(reference, rate) / noise_power) * 10 ** (-snr / 20)
     mixture = reference + noise * scale
-    gain = min(1.0, peak / max(np.abs(mixture).max(), np.abs(reference).max()))
+    gain = min(1.0, PEAK / max(np.abs(mixture).max(), np.abs(reference).max()))
     return mixture * gain, reference * gain, gain

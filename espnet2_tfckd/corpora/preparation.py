@@ -11,7 +11,7 @@ from espnet2_tfckd.data.freshness import RECORD, change, made_of, read_record, w
 from espnet2_tfckd.data.locking import only_one
 from espnet2_tfckd.data.paths import MARKER
 
-SETS = ("train", "valid", "test")
+SPLITS = ("train", "valid", "test")
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def _to_prepare(data_dir: Path, files: Iterable[Path], options: dict, revision: 
 
 def _refuse_others(data_dir: Path) -> None:
     """Refuse data directories of others before any work is done; writing refuses them too."""
-    for name in SETS:
+    for name in SPLITS:
         if (data_dir / name / "wav.scp").exists() and not (data_dir / name / MARKER).exists():
             raise ValueError(
                 f"{data_dir / name} is a data directory that stage 1 did not write and would "
@@ -77,7 +77,7 @@ def _refuse_others(data_dir: Path) -> None:
 def _are_whole(data_dir: Path) -> bool:
     """Whether the three data directories can be read and all their audio is there."""
     try:
-        contents = [read_data_dir(data_dir / name) for name in SETS]
+        contents = [read_data_dir(data_dir / name) for name in SPLITS]
     except (ValueError, FileNotFoundError):
         return False
     return all(file.is_file() for data in contents for file in source_files(data))

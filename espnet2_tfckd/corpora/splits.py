@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet2_tfckd.corpora.preparation import SETS
+from espnet2_tfckd.corpora.preparation import SPLITS
 from espnet2_tfckd.data.datadir import raise_problems
 
 #: The first folder below the one given, else the file's name up to the first ``-`` or ``_`` after
@@ -162,7 +162,7 @@ def assign_sets(
         chosen[name] = {n for n, s in speakers.items() if s in held_out and n not in listed}
     _note_overlap(speakers, chosen)
     held_out_sets = {name: held_out for held_out, names in chosen.items() for name in names}
-    return dict.fromkeys(speakers, SETS[0]) | held_out_sets
+    return dict.fromkeys(speakers, SPLITS[0]) | held_out_sets
 
 
 def _note_overlap(speakers: dict[str, str], chosen: dict[str, set[str]]) -> None:

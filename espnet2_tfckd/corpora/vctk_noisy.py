@@ -24,7 +24,7 @@ from espnet2_tfckd.corpora.inspection import (
     inspect_pair,
     report_problems,
 )
-from espnet2_tfckd.corpora.preparation import SETS, preparing
+from espnet2_tfckd.corpora.preparation import SPLITS, preparing
 from espnet2_tfckd.data.audio import audio_files, wav_files
 from espnet2_tfckd.data.datadir import DataDir, write_data_dir
 from espnet2_tfckd.processes import cpu_cores
@@ -70,7 +70,6 @@ ZIPS = (
 
 RATE = 48000
 VALID_SPEAKERS = {"p226", "p287"}
-SPLITS = ("espnet", "papers")
 
 
 class Part(NamedTuple):
@@ -305,7 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--corpus_dir", default="downloads", help="folders or zips of the corpus")
     parser.add_argument("--data_dir", default="data", help="data directories go here")
-    parser.add_argument("--split", choices=SPLITS, default="espnet")
+    parser.add_argument("--split", choices=("espnet", "papers"), default="espnet")
     parser.add_argument("--download", help="fetch the zips that are missing", **switch)
     parser.add_argument("--source_url", help="folder with the zips (default: DataShare)")
     parser.add_argument("--allow_incomplete", help="use a corpus with deviations", **switch)
@@ -314,7 +313,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in ("download", "allow_incomplete"):
         options[name] = options[name] == "true"
     prepare_vctk_noisy(**options)
-    print(f"data directories: {options['data_dir']}/{{{','.join(SETS)}}}")
+    print(f"data directories: {options['data_dir']}/{{{','.join(SPLITS)}}}")
 
 
 if __name__ == "__main__":

@@ -18,8 +18,7 @@ def describe(model: str) -> dict[str, str]:
 
     Returns:
         Values with their units, by name. They include real-time factor and multiply-accumulates if
-        the model was measured (stage 8, or ``python -m espnet2_tfckd.stages.profile``), and scores
-        if it was scored (stage 9).
+        the model was measured (stage 8), and scores if it was scored (stage 9).
 
     Raises:
         As :func:`load_enhancer`.

@@ -189,13 +189,12 @@ def _named(source: str, error: Exception) -> str:
     return str(error) if source in str(error) else f"{source}: {error}"
 
 
-def read_mixture(source: str, enhancer: Enhancer, channel: int = 0) -> np.ndarray:
-    """Read a whole file at the rate and with the channels that a model takes.
+def read_mixture(source: str, enhancer: Enhancer) -> np.ndarray:
+    """Read a whole file at the rate of a model, with its channels: the first of several.
 
     Args:
         source: Audio file.
         enhancer: The model.
-        channel: Which channel a model for one microphone takes of several.
 
     Returns:
         The mixture, (samples, microphones).
@@ -205,8 +204,8 @@ def read_mixture(source: str, enhancer: Enhancer, channel: int = 0) -> np.ndarra
     """
     try:
         with open_audio(source) as audio:
-            _adapt(audio, enhancer, channel, Outcome(source))
-            blocks = _read(audio, enhancer.microphones, channel, lambda seconds: None)
+            _adapt(audio, enhancer, 0, Outcome(source))
+            blocks = _read(audio, enhancer.microphones, 0, lambda seconds: None)
             rates = audio.rate, enhancer.sample_rate
             return np.concatenate(list(resampled(blocks, *rates, enhancer.microphones)))
     except (OSError, ValueError, RuntimeError) as error:

@@ -161,7 +161,7 @@ def _scores(publication: Publication) -> list[dict]:
     return rows
 
 
-def upload(folder: str | Path, repo_id: str, private: bool = False) -> str:
+def upload(folder: str | Path, repo_id: str) -> str:
     """Upload a folder to the hub. Files that are already there are not sent again.
 
     The token comes from the environment (``HF_TOKEN``) or from ``hf auth login``.
@@ -176,7 +176,7 @@ def upload(folder: str | Path, repo_id: str, private: bool = False) -> str:
 
     api = HfApi()
     try:
-        address = api.create_repo(repo_id, private=private, exist_ok=True)
+        address = api.create_repo(repo_id, exist_ok=True)
         api.upload_folder(
             repo_id=repo_id,
             folder_path=folder,

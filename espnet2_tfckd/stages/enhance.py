@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +35,6 @@ if TYPE_CHECKING:
     from espnet2.bin.enh_inference import SeparateSpeech
 
 REVISION = 2  # raise it when the same model makes other audio of the same mixture
-SUBTYPES = {"wav": "FLOAT", "flac": "PCM_24"}  # no clipping; 16 bits would clip and round
 
 
 @dataclass(frozen=True)
@@ -55,21 +54,19 @@ class Inference:
         exp_dir: Experiment directory with ``config.yaml``.
         inference_model: Name of the checkpoint in it.
         sample_rate: Rate in Hz that the mixtures must have.
-        audio_format: ``wav`` (32-bit float) or ``flac`` (24 bits).
         ref_channel: Reference channel of a multichannel model; its own by default.
     """
 
     exp_dir: str
     inference_model: str
     sample_rate: int = 16000
-    audio_format: str = "wav"
     ref_channel: int | None = None
 
     def made_of(self) -> dict:
         """What the enhanced audio is made of besides the mixtures."""
-        options = asdict(self)
-        del options["exp_dir"], options["inference_model"]  # their contents count, not their names
         model = model_made_of(self.exp_dir, self.inference_model)
+        options = {"sample_rate": self.sample_rate, "ref_channel": self.ref_channel}
+        options["audio_format"] = "wav"  # as earlier versions recorded it
         return {**model, "options": options, "code": {"revision of the enhancement": REVISION}}
 
 
@@ -98,10 +95,8 @@ def enhance_utterance(separate_speech: SeparateSpeech, task: Task, inference: In
         ) from error
     if not np.all(np.isfinite(estimate)):
         raise ValueError(f"{task.utterance}: the estimate has NaN or infinite samples")
-    if inference.audio_format == "flac" and np.abs(estimate).max() > 1:
-        raise ValueError(f"{task.utterance}: the estimate would clip in flac: use wav")
-    subtype = SUBTYPES[inference.audio_format]
-    write_audio(task.output, estimate, sample_rate, subtype, [file_of(task.mixture)])
+    # 16 bits would clip and round
+    write_audio(task.output, estimate, sample_rate, "FLOAT", [file_of(task.mixture)])
 
 
 def _discard_stale(output_dir: Path, outputs: dict[str, Path], parts: dict[str, dict]) -> None:
@@ -164,7 +159,7 @@ def enhance(
     output_dir = Path(output_dir)
     mixtures = read_data_dir(data_dir).mixture
     model = inference.made_of()
-    outputs = {utt: output_dir / "wavs" / f"{utt}.{inference.audio_format}" for utt in mixtures}
+    outputs = {utt: output_dir / "wavs" / f"{utt}.wav" for utt in mixtures}
     refuse_overlap(outputs.values(), map(file_of, mixtures.values()))
     before = read_record(output_dir / "made_of_mixtures.json")
     of_mixtures = made_of(named_files(mixtures, "mixture"), before=before)
@@ -253,7 +248,6 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--nj", type=at_least_one, default=1, help="processes when on the CPU")
     parser.add_argument("--ngpu", type=not_negative, default=0, help="GPUs, a process each; 0: CPU")
     parser.add_argument("--fs", type=int, default=16000, help="sample rate of the data in Hz")
-    parser.add_argument("--audio_format", choices=SUBTYPES, default="wav")
     parser.add_argument("--ref_channel", type=int, help="reference channel of a multichannel model")
     return parser
 
@@ -261,9 +255,7 @@ def get_parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Run the stage from the command line."""
     args = get_parser().parse_args()
-    inference = Inference(
-        args.exp_dir, args.inference_model, args.fs, args.audio_format, args.ref_channel
-    )
+    inference = Inference(args.exp_dir, args.inference_model, args.fs, args.ref_channel)
     scp = enhance(inference, args.data_dir, args.output_dir, args.nj, args.ngpu)
     print(f"Enhanced audio: {scp}")
 

@@ -67,7 +67,7 @@ def run_experiment(options: argparse.Namespace) -> int:
     workspace = Workspace(
         experiment,
         options.data_dir,
-        options.stats_dir or options.expdir / "enh_stats_16k",
+        options.expdir / "enh_stats_16k",
         options.expdir,
         teacher_exp,
         options.keep_audio,
@@ -102,7 +102,6 @@ def get_parser() -> argparse.ArgumentParser:
         "--data_dir", type=Path, required=True, help="holds the data directories train, valid, test"
     )
     parser.add_argument("--expdir", type=Path, required=True, help="directory of all jobs")
-    parser.add_argument("--stats_dir", type=Path, help="of stage 5 (default: in expdir)")
     parser.add_argument("--results", type=Path, default=Path("results"), help="where tables go")
     parser.add_argument("--teacher_exp", type=Path, help="trained teacher to use")
     parser.add_argument(

@@ -11,24 +11,24 @@ from espnet2_tfckd.cli import run_command
 from espnet2_tfckd.deploy.publish import Publication, upload, write_folder
 
 
-def listening_pair(
-    data_dir: str | Path, enhanced_dir: str | Path, utterance: str | None
-) -> dict[str, Path]:
-    """Mixture and estimate of an utterance, by the names that they get in the repository.
+def listening_pair(data_dir: str | Path, enhanced_dir: str | Path) -> dict[str, Path]:
+    """Mixture and estimate of the first utterance, by the names that they get.
 
     Args:
         data_dir: Data directory of a test set.
         enhanced_dir: Directory of its enhanced audio.
-        utterance: Its id; by default the first.
 
     Raises:
-        ValueError: If the utterance is not in both directories.
+        ValueError: If there is no utterance, or no mixture of it.
     """
     mixtures = read_2columns_text(Path(data_dir) / "wav.scp")
     estimates = read_2columns_text(Path(enhanced_dir) / "spk1.scp")
-    utterance = utterance or min(estimates, default=None)
-    if utterance not in mixtures or utterance not in estimates:
-        raise ValueError(f"{data_dir} and {enhanced_dir} have no utterance {utterance}")
+    utterance = min(estimates, default=None)
+    if utterance not in mixtures:
+        raise ValueError(
+            f"{data_dir} and {enhanced_dir} have no utterance {utterance} in common: run stage 8 "
+            "again"
+        )
     pair = {"samples/noisy": mixtures[utterance], "samples/enhanced": estimates[utterance]}
     if not all(Path(path).is_file() for path in pair.values()):
         return {}  # in a Kaldi archive
@@ -50,9 +50,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--teacher", help="name of the teacher in the results")
     parser.add_argument("--data_dir", help="data directory of a test set, for a listening pair")
     parser.add_argument("--enhanced_dir", help="its enhanced audio")
-    parser.add_argument("--utterance", help="the utterance to listen to (default: the first)")
     parser.add_argument("--folder", type=Path, help="where to write (default: <exp_dir>/hub)")
-    parser.add_argument("--private", action="store_true", help="make the repository private")
     parser.add_argument("--upload", action="store_true", help="upload the folder as well")
     return parser
 
@@ -62,7 +60,7 @@ def main() -> None:
     args = get_parser().parse_args()
     samples = {}
     if args.data_dir and args.enhanced_dir:
-        samples = listening_pair(args.data_dir, args.enhanced_dir, args.utterance)
+        samples = listening_pair(args.data_dir, args.enhanced_dir)
     publication = Publication(
         args.repo_id,
         args.exp_dir,
@@ -77,7 +75,7 @@ def main() -> None:
     folder = write_folder(publication, args.folder or args.exp_dir / "hub")
     print(f"repository: {folder}")
     if args.upload:
-        print(f"published: {upload(folder, args.repo_id, args.private)}")
+        print(f"published: {upload(folder, args.repo_id)}")
     else:
         print("not uploaded: look at it, then upload it with --publish true")
 

@@ -11,10 +11,11 @@ from espnet2_tfckd.corpora.custom import OwnData, prepare_custom
 from espnet2_tfckd.corpora.custom_mixing import early_part, mix_channels
 from espnet2_tfckd.corpora.mixing import active_power, loop_excerpt
 from espnet2_tfckd.corpora.pools import NoisePool
-from espnet2_tfckd.corpora.preparation import SETS
+from espnet2_tfckd.corpora.preparation import SPLITS
 from espnet2_tfckd.data.datadir import read_data_dir
 from espnet2_tfckd.data.entries import read_entry
-from tests.corpora.test_mini import contents, speech_like
+from tests.corpora.mini_packages import speech_like
+from tests.corpora.test_mini import contents
 from tests.data.encoded import REFUSED
 
 RATE = 16000
@@ -56,7 +57,7 @@ def material(tmp_path_factory):
 
 def prepared(data_dir, **options):
     prepare_custom(OwnData(**options), data_dir)
-    return {name: read_data_dir(data_dir / name) for name in SETS}
+    return {name: read_data_dir(data_dir / name) for name in SPLITS}
 
 
 class TestPairs:

@@ -120,7 +120,7 @@ def test_a_download_that_keeps_failing_shows_the_reason(tmp_path, monkeypatch):
 
 def test_without_apt_the_message_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setattr(fetch.shutil, "which", lambda _: None)
-    with pytest.raises(FileNotFoundError, match="apt-get.*--source_dir.*--speech_dir"):
+    with pytest.raises(FileNotFoundError, match="apt-get.*--source_dir.*--corpus custom"):
         prepare_mini(tmp_path / "c", tmp_path / "d")
 
 

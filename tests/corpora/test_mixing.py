@@ -4,15 +4,7 @@ import numpy as np
 import pytest
 
 from espnet2_tfckd.corpora.mixing import active_power, loop_excerpt, mix_at_snr, trim
-
-RATE = 16000
-
-
-def speech_like(seconds: float, seed: int, rate: int = RATE) -> np.ndarray:
-    """Noise that swells and fades like syllables, four a second."""
-    rng = np.random.default_rng(seed)
-    time = np.arange(round(seconds * rate)) / rate
-    return 0.3 * rng.standard_normal(len(time)) * np.sin(2 * np.pi * 2 * time) ** 2 * 0.5
+from tests.corpora.mini_packages import RATE, speech_like
 
 
 @pytest.mark.parametrize("snr", [-5.0, 0.0, 12.5])

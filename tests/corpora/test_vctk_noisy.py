@@ -34,7 +34,7 @@ def tiny_totals(monkeypatch):
 
 
 def speakers(data_dir):
-    return {s: sorted(set(read_data_dir(data_dir / s).speaker.values())) for s in vctk_noisy.SETS}
+    return {s: sorted(set(read_data_dir(data_dir / s).speaker.values())) for s in vctk_noisy.SPLITS}
 
 
 class TestSplits:
@@ -79,7 +79,7 @@ class TestFoldersAndZips:
         (corpus / "moved").rename(nested / nested.name)
         prepare_vctk_noisy(corpus, tmp_path / "data")
         prepare_vctk_noisy(tree, tmp_path / "expected")
-        for name in vctk_noisy.SETS:
+        for name in vctk_noisy.SPLITS:
             found = read_data_dir(tmp_path / "data" / name)
             expected = read_data_dir(tmp_path / "expected" / name)
             assert list(found.mixture) == list(expected.mixture)
@@ -235,7 +235,7 @@ class TestRerun:
             prepare_vctk_noisy(tree, tmp_path)
         monkeypatch.setattr(vctk_noisy, "write_data_dir", write)
         prepare_vctk_noisy(tree, tmp_path)
-        assert set(speakers(tmp_path)) == set(vctk_noisy.SETS)
+        assert set(speakers(tmp_path)) == set(vctk_noisy.SPLITS)
 
     def test_another_split_replaces_the_sets(self, tree, tmp_path):
         prepare_vctk_noisy(tree, tmp_path)

@@ -22,8 +22,7 @@ from espnet2_tfckd.stages.filter import filter_data_dir
 from espnet2_tfckd.stages.format import format_data_dir
 from espnet2_tfckd.stages.speed_perturb import speed_perturb
 from tests.corpora import l3das23_tree, vctk_tree
-from tests.corpora.test_mini import speech_like
-from tests.corpora.test_mixing import RATE
+from tests.corpora.mini_packages import RATE, write_packages
 from tests.stages.pairs import make_data_dir, signals
 
 HOLDER = """
@@ -62,13 +61,9 @@ def stage(work):
 
 
 def of_mini(root):
-    for number, split in enumerate(("train", "valid", "test")):
-        for kind in (f"speech/{split}/ann", f"noise/{split}"):
-            (root / kind).mkdir(parents=True)
-            soundfile.write(root / kind / "a.wav", speech_like(3.5, number), RATE)
     counts = {"train_utts": 1, "valid_utts": 1, "test_utts": 1}
-    folders = {"speech_dir": root / "speech", "noise_dir": root / "noise"}
-    return partial(prepare_mini, root / "got", root / "data", **counts, **folders), root / "data"
+    options = {**counts, "source_dir": write_packages(root / "packages")}
+    return partial(prepare_mini, root / "got", root / "data", **options), root / "data"
 
 
 def of_custom(root):

@@ -93,7 +93,6 @@ def test_the_card_is_valid_and_says_what_the_model_is(experiment, causal_exp):
         (("--license", "cc-by-4.0"), "without a licence"),
         ((*LICENCES, "--results", "none.json"), "none.json is not there"),
         ((*LICENCES, "--packed", "none.zip"), "none.zip is not there: run stage 11"),
-        ((*LICENCES, "--utterance", "utt9"), "have no utterance utt9"),
     ],
 )
 def test_what_is_missing_is_refused_by_name(options, message, experiment, causal_exp):

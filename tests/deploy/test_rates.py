@@ -72,7 +72,7 @@ def test_audio_at_the_models_rate_is_not_resampled(model, rate, tmp_path, monkey
 @pytest.fixture
 def no_profile(monkeypatch):
     """The stage without its measurement, which takes long."""
-    monkeypatch.setattr("espnet2_tfckd.stages.profile.write_profile", lambda *arguments: None)
+    monkeypatch.setattr("espnet2_tfckd.stages.enhance.write_profile", lambda *arguments: None)
 
 
 @pytest.mark.usefixtures("no_profile")

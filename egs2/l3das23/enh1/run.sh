@@ -13,7 +13,7 @@ test_length=whole       whole utterances, or uncut: padded to 12 s as the challe
 on_bad_file=error       error, or skip to leave out what cannot be used"
 
 # The configurations are for 4 channels.
-export corpus_enh_args='$([ "$num_mics" = 1 ] || echo "--separator_conf microphones=8 ")'
+export corpus_enh_args="num_mics=2  --separator_conf microphones=8"
 
 exec ../../../local/enh_kd.sh \
     --train_set train --valid_set valid --test_sets test --repeat_until 4.8 \

@@ -9,9 +9,7 @@ train_utts=     training utterances (default 400)
 valid_utts=     validation utterances (default 40)
 test_utts=      test utterances (default 60)
 seed=           seed of the mixing (default 1)
-source_dir=     folder or mirror with the packages, instead of apt and pip
-speech_dir=     own speech instead: <train|valid|test>/<speaker>/*.wav
-noise_dir=      own noise to go with it: <train|valid|test>/*.wav"
+source_dir=     folder or mirror with the packages, instead of apt and pip"
 
 exec ../../../local/enh_kd.sh \
     --train_set train --valid_set valid --test_sets test \

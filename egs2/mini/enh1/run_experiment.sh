@@ -26,10 +26,10 @@ fi
 # Data of its own, as the default recipe mixes other sizes. The training set's noises are written
 # for arms that name them as --noise_scp.
 expdir=exp/$(basename "${config%.yaml}")
-eval "recipe_opts=($recipe_opts)"
+split_words recipe_opts "$recipe_opts"
 ./run.sh --stop_stage 5 --datadir data/experiment --dumpdir dump/experiment \
     --expdir "$expdir" --train_utts 1100 --valid_utts 70 --test_utts 240 --remix_snr "-5 15" \
-    ${recipe_opts[@]+"${recipe_opts[@]}"}
+    ${words[@]+"${words[@]}"}
 
 . ../../../local/path.sh
 flags=(--config "$config" --expdir "$expdir" --results "$results")

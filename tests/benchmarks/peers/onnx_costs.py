@@ -13,7 +13,7 @@ def onnx_costs(content: bytes, frames: int) -> tuple[int, int]:
     """Count the weights and biases, and the multiply-accumulates for some frames.
 
     Counted are convolutions, matrix products, products by Einsum and GRUs, as
-    :func:`espnet2_tfckd.stages.profile.count_macs` counts those of PyTorch.
+    :func:`espnet2_tfckd.models.cost.count_macs` counts those of PyTorch.
 
     Args:
         content: The file.
