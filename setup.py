@@ -105,6 +105,7 @@ setup(
     package_data={
         "espnet2_tfckd": [
             "*/README.md",
+            "pretrained/*.log",
             "pretrained/*.zip",
             "pretrained/*/*",
             "pretrained/samples/*/*",

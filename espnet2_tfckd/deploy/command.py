@@ -16,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 from espnet2_tfckd import __version__
 from espnet2_tfckd.cli import at_least_one, not_negative, run_command
+from espnet2_tfckd.deploy.pretrained import DEFAULT_MODEL
 from espnet2_tfckd.processes import cpu_cores
 
 _worker = None  # the enhancer of a worker process, or why it could not be loaded
@@ -151,6 +152,15 @@ def parity(args: argparse.Namespace) -> None:
         raise RuntimeError(f"{args.model} differs frame by frame by more than rounding ({allowed})")
 
 
+def samples(args: argparse.Namespace) -> None:
+    """Write the recordings that the package brings along."""
+    from espnet2_tfckd.deploy.pretrained import write_samples
+
+    written = write_samples(args.folder)
+    print(f"{len(written)} noisy recordings: {written[0].parent}")
+    print(f"to hear them without noise: espnet2-tfckd enhance {written[0].parent} -o enhanced")
+
+
 def demo(args: argparse.Namespace) -> None:
     """Serve a page for trying out a model.
 
@@ -171,9 +181,10 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(required=True, metavar="command")
     model = "experiment directory, ONNX folder, packed .zip, or <user>/<model> on the hub"
+    default = {"default": str(DEFAULT_MODEL), "help": f"{model} (default: the one that ships)"}
 
     running = argparse.ArgumentParser(add_help=False)
-    running.add_argument("--model", required=True, help=model)
+    running.add_argument("--model", **default)
     running.add_argument("--device", default="cpu", help="cpu or cuda; ONNX runs on the CPU")
     running.add_argument("--streaming", action="store_true", help="frame by frame, as live audio")
     running.add_argument(
@@ -204,8 +215,12 @@ def get_parser() -> argparse.ArgumentParser:
     command.set_defaults(run=demo)
 
     command = commands.add_parser("info", help="describe a model")
-    command.add_argument("model", help=model)
+    command.add_argument("model", nargs="?", **default)
     command.set_defaults(run=info)
+
+    command = commands.add_parser("samples", help="write six noisy recordings to try it on")
+    command.add_argument("folder", nargs="?", default="samples", help="where (default: samples)")
+    command.set_defaults(run=samples)
 
     command = commands.add_parser(
         "parity", help="check that a causal model gives the same frame by frame as at once"

@@ -46,7 +46,7 @@ def noisy(tmp_path):
     return tmp_path / "noisy"
 
 
-@pytest.mark.parametrize("name", [None, "enhance", "demo", "info", "parity"])
+@pytest.mark.parametrize("name", [None, "enhance", "demo", "info", "parity", "samples"])
 def test_help_imports_nothing_that_takes_long(name):
     said, modules = imported(*filter(None, [name, "--help"]))
     assert said.startswith(f"usage: espnet2-tfckd {name or ''}".rstrip())
