@@ -56,9 +56,14 @@ done <<<"${corpus_enh_args:-}"
 train_set_used=$train_set${speed_perturb_factors:+_sp}
 remix="--preprocessor enh --noise_scp $(printf %q "$data_feats/$train_set_used/noise.scp")"
 [ -z "$remix_snr" ] || enh_args="$remix --noise_db_range=${remix_snr/ /_} $enh_args"
-model_dirs=("$teacher_dir")
-[ "$train_baseline" = false ] || model_dirs+=("$expdir/enh_$student")
-model_dirs+=("$expdir/enh_$distilled")
+students=("$expdir/enh_$distilled")
+[ "$train_baseline" = false ] || students=("$expdir/enh_$student" "${students[@]}")
+outputs_dir=$expdir/outputs_${teacher}_$train_set_used
+model_dirs=("$teacher_dir" "${students[@]}")
+if [ -n "$teacher_command" ]; then
+    teacher= outputs_dir=$expdir/outputs_command_$train_set_used
+    model_dirs=("${students[@]}")
+fi
 
 [ -z "$download_model" ] || model_dirs=("$(published_dir "$download_model")")
 
@@ -162,7 +167,9 @@ fetch() {
 }
 
 train_teacher() {
-    if [ -n "$teacher_exp" ]; then
+    if [ -n "$teacher_command" ]; then
+        echo "the teacher is a command: $teacher_command"
+    elif [ -n "$teacher_exp" ]; then
         echo "using the trained teacher $teacher_exp"
     elif [ -n "$teacher_model_tag" ]; then
         fetch "$teacher_model_tag" "$teacher_dir"
@@ -171,11 +178,25 @@ train_teacher() {
     fi
 }
 
+write_teacher_outputs() {
+    local source=(--model "$teacher_dir")
+    [ -z "$teacher_command" ] || source=(--command "$teacher_command")
+    stage_module teacher_outputs --data_dir "$data_feats/$train_set_used" \
+        --output_dir "$outputs_dir" --nj "$cores" "${source[@]}"
+}
+
+prepare_teacher() {
+    train_teacher
+    [ "$teacher_outputs" = false ] || write_teacher_outputs
+}
+
 train_undistilled() { train --config "$student_config" --exp_dir "$expdir/enh_$student"; }
 
 train_distilled() {
+    local teacher_options=(--teacher_exp "$teacher_dir")
+    [ "$teacher_outputs" = false ] || teacher_options=(--teacher_outputs "$outputs_dir/teacher.scp")
     train --config "$student_config" --exp_dir "$expdir/enh_$distilled" \
-        --distill_config "$distill_config" --teacher_exp "$teacher_dir"
+        --distill_config "$distill_config" "${teacher_options[@]}"
 }
 
 train_students() {
@@ -286,8 +307,8 @@ run_stage 4 filter "filter by duration"
 if [ -z "$download_model" ]; then
     use_cores 1
     run_stage 5 collect_stats "statistics"
-    run_stage 6 train_teacher "training of the teacher ($teacher_dir)"
-    run_stage 7 train_students "training of the students (${model_dirs[*]:1})"
+    run_stage 6 prepare_teacher "training of the teacher (${teacher_command:-$teacher_dir})"
+    run_stage 7 train_students "training of the students (${students[*]})"
 fi
 use_cores "$inference_nj"
 run_stage 8 enhance "enhancement of $test_sets"

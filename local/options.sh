@@ -43,6 +43,8 @@ student_config=conf/student.yaml  YAML of the student
 distill_config=         YAML of the distillation
 teacher_exp=            trained teacher to use instead of stage 6
 teacher_model_tag=      published teacher to use instead of stage 6: id on the hub or packed .zip
+teacher_outputs=false   write the teacher's estimates of the training set once and distil from these
+teacher_command=        teacher that is not an ESPnet model: 'my_enhancer {input} {output}', wav files
 download_model=         published model to score instead of training one: id on the hub or .zip
 overwrite=false         empty the directory of a training that had other data or options, and train there
 train_baseline=true     also train the student without a teacher
@@ -66,6 +68,12 @@ check_options() {
     [ "$nj" -ge 1 ] && [ "$inference_nj" -ge 1 ] || option_error "--nj and --inference_nj start at 1"
     [ -z "$teacher_exp" ] || [ -z "$teacher_model_tag" ] ||
         option_error "--teacher_exp and --teacher_model_tag exclude each other"
+    [ -z "$teacher_command" ] || [ -z "$teacher_exp$teacher_model_tag" ] ||
+        option_error "--teacher_command excludes --teacher_exp and --teacher_model_tag"
+    [ -z "$teacher_command" ] || teacher_outputs=true
+    [ "$teacher_outputs" = false ] || [ -z "$remix_snr" ] ||
+        option_error "--remix_snr makes other mixtures than those that a teacher enhanced once: leave \
+out --teacher_outputs and --teacher_command, or --remix_snr"
     [[ $remix_snr =~ $two_numbers ]] ||
         option_error "--remix_snr takes two numbers, as in '-5 15', not '$remix_snr'"
     [ -z "$remix_snr" ] || [ -z "${rir_dir:-}" ] ||

@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from espnet2_tfckd.cli import atomic_write, hertz, run_command
+from espnet2_tfckd.data.datadir import read_scp
 from espnet2_tfckd.data.freshness import RECORD, change, changes, read_record, write_record
 from espnet2_tfckd.data.locking import LOCK, only_one
 from espnet2_tfckd.models.configuration import check_rate, read_configuration
@@ -40,6 +41,7 @@ def train(training: Training) -> Path:
         RuntimeError: If ESPnet fails or the training diverges; the message names ESPnet's log.
     """
     _refuse_too_little_data(training)
+    _refuse_missing_estimates(training)
     if training.fs and training.teacher_files and training.teacher_files[0].exists():
         teacher = training.teacher_files[0]
         check_rate(read_configuration(teacher), training.fs, f"the teacher {teacher.parent}")
@@ -159,6 +161,24 @@ def _refuse_too_little_data(training: Training) -> None:
             )
 
 
+def _refuse_missing_estimates(training: Training) -> None:
+    """ESPnet names one utterance and fails when the training has begun."""
+    if training.teacher_outputs is None:
+        return
+    if not training.teacher_outputs.is_file():
+        raise FileNotFoundError(
+            f"{training.teacher_outputs} is not there: write the teacher's estimates first, with "
+            "python -m espnet2_tfckd.stages.teacher_outputs"
+        )
+    estimates = read_scp(training.teacher_outputs)
+    mixtures = read_scp(Path(training.train_dir) / "wav.scp")
+    if missing := sorted(mixtures.keys() - estimates.keys()):
+        raise ValueError(
+            f"{training.teacher_outputs} has no estimate of {len(missing)} of {len(mixtures)} "
+            f"training utterances, such as {missing[0]}: write the teacher's estimates again"
+        )
+
+
 def _resume_script(training: Training) -> str:
     """A script that continues a training, wherever it is called from."""
     command = [sys.executable, "-m", "espnet2_tfckd.stages.train", *training.arguments()]
@@ -187,6 +207,13 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--distill_config", type=Path, help="YAML of the distillation")
     parser.add_argument("--teacher_exp", type=Path, help="experiment directory of the teacher")
     parser.add_argument(
+        "--teacher_outputs",
+        type=Path,
+        metavar="SCP",
+        help="the teacher's estimates of the training mixtures, instead of the teacher itself: "
+        "teacher.scp of the stage teacher_outputs; for schemes that compare outputs",
+    )
+    parser.add_argument(
         "--inference_model", default="valid.loss.best.pth", help="checkpoint of teacher and student"
     )
     parser.add_argument("--fs", type=hertz, help="sampling rate of the data, e.g. 16k")
@@ -203,8 +230,9 @@ def main() -> None:
     """Run the stage from the command line."""
     parser = get_parser()
     options = parser.parse_args()
-    if (options.distill_config is None) != (options.teacher_exp is None):
-        parser.error("--distill_config and --teacher_exp go together")
+    teachers = [options.teacher_exp, options.teacher_outputs]
+    if len(list(filter(None, teachers))) != (1 if options.distill_config else 0):
+        parser.error("--distill_config and one of --teacher_exp and --teacher_outputs go together")
     print(f"trained model: {train(Training(**vars(options)))}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import replace
 
 import torch
@@ -13,6 +14,11 @@ from torch import nn
 from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs
 from espnet2_tfckd.training.feature_tap import FeatureTap
 
+#: Name of the data that hold the teacher's estimates, where the teacher does not run.
+TEACHER_ESTIMATE = "teacher_estimate"
+# ESPnet's forward() hands nothing else on to forward_enhance(); set for the time of one call
+_estimate: ContextVar[torch.Tensor | None] = ContextVar(TEACHER_ESTIMATE, default=None)
+
 
 class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
     """ESPnet's enhancement model whose training loss also compares it with a teacher.
@@ -22,11 +28,14 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
     the teacher does not run. The loss is then the enhancement loss alone, which can be compared
     with that of a model trained without a teacher.
 
+    Without a teacher, every training batch brings the teacher's estimates along, as the data
+    ``teacher_estimate``; schemes that compare outputs need nothing else.
+
     ``state_dict()`` and ``parameters()`` hold student and distiller, never the teacher, which stays
     frozen and in eval mode.
 
     Args:
-        teacher: A trained enhancement model.
+        teacher: A trained enhancement model; None if its estimates are part of the data.
         distiller: The distillation loss.
         distill_weight: Weight of the distillation loss beside the enhancement loss.
         distill_updates: Training batches over which that weight falls linearly to 0; if 0, it
@@ -44,7 +53,7 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
     def __init__(
         self,
         *,
-        teacher: ESPnetEnhancementModel,
+        teacher: ESPnetEnhancementModel | None,
         distiller: AbsDistiller,
         distill_weight: float = 1.0,
         distill_updates: int = 0,
@@ -60,24 +69,38 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
         self.distill_weight, self.distill_updates = distill_weight, distill_updates
         self.student_tap, self.teacher_tap = student_tap, teacher_tap
         for option in ("normalize_variance", "normalize_variance_per_ch"):
-            if getattr(teacher, option) != getattr(self, option):
+            if teacher is None and getattr(self, option):
+                raise ValueError(
+                    f"model_conf.{option} scales mixtures, but not the teacher's estimates in the "
+                    "data: leave it out"
+                )
+            if teacher is not None and getattr(teacher, option) != getattr(self, option):
                 raise ValueError(
                     f"model_conf.{option} differs between teacher ({getattr(teacher, option)}) and "
                     f"student ({getattr(self, option)}): they must see the same mixture"
                 )
         self.distiller = distiller
         # A tuple hides the teacher from the module tree: no checkpoint, no optimizer, no train().
-        self._hidden_teacher = (teacher.eval().requires_grad_(False),)
+        self._hidden_teacher = (teacher and teacher.eval().requires_grad_(False),)
 
     @property
-    def teacher(self) -> ESPnetEnhancementModel:
-        """The frozen teacher."""
+    def teacher(self) -> ESPnetEnhancementModel | None:
+        """The frozen teacher; None if its estimates are part of the data."""
         return self._hidden_teacher[0]
 
     def _apply(self, fn, recurse=True):
         """Move the teacher along with the student; ``.to(device)`` calls this."""
-        self.teacher._apply(fn, recurse)
+        if self.teacher is not None:
+            self.teacher._apply(fn, recurse)
         return super()._apply(fn, recurse)
+
+    def forward(self, speech_mix, speech_mix_lengths=None, **kwargs):
+        """As ESPnet's; a batch without a teacher also holds ``teacher_estimate``, (B, samples)."""
+        token = _estimate.set(kwargs.pop(TEACHER_ESTIMATE, None))
+        try:
+            return super().forward(speech_mix, speech_mix_lengths, **kwargs)
+        finally:
+            _estimate.reset(token)
 
     def forward_enhance(self, speech_mix, speech_lengths, additional=None, fs=None):
         """As ESPnet's; in training, ``others["distill"]`` holds (student, teacher) inputs."""
@@ -88,11 +111,22 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
             super().forward_enhance, self.separator, self.student_tap, *mixture
         )
         with torch.no_grad():
-            _, teacher = with_features(
-                self.teacher.forward_enhance, self.teacher.separator, self.teacher_tap, *mixture
-            )
+            if self.teacher is None:
+                teacher = self._given_outputs(speech_lengths, fs)
+            else:
+                _, teacher = with_features(
+                    self.teacher.forward_enhance, self.teacher.separator, self.teacher_tap, *mixture
+                )
         outputs[3]["distill"] = (student, teacher)
         return outputs
+
+    def _given_outputs(self, speech_lengths: torch.Tensor, fs: int | None) -> DistillInputs:
+        """The teacher's outputs as the data hold them."""
+        waveform = _estimate.get()
+        if waveform is None:
+            raise ValueError(f"there is no teacher, and the data hold no {TEACHER_ESTIMATE}")
+        spectrum, _ = self.encoder(waveform, speech_lengths, fs=fs)
+        return DistillInputs({}, spectrum, waveform)
 
     def forward_loss(
         self, speech_pre, speech_lengths, feature_mix, feature_pre, others, speech_ref, *args, **kw

@@ -36,6 +36,7 @@ class Training:
     ngpu: int = 0
     distill_config: Path | None = None
     teacher_exp: Path | None = None
+    teacher_outputs: Path | None = None
     enh_args: str = ""
     fs: int | None = None
     overwrite: bool = False
@@ -104,7 +105,7 @@ class Training:
             if not path.is_file():
                 raise FileNotFoundError(f"the teacher's {path} is not there: run stage 6 first")
             files[f"teacher's {path.name}"] = path
-        for scp in self._signals_to_mix():
+        for scp in [*self._signals_to_mix(), *filter(None, [self.teacher_outputs])]:
             files |= {f"{scp.name} {key}": file_of(entry) for key, entry in read_scp(scp).items()}
         return made_of(files, options | data, code, before)
 
@@ -148,6 +149,9 @@ class Training:
         program = "enh_kd_train" if self.distill_config else "enh_train"
         command = ["-m", f"espnet2_tfckd.bin.{program}", "--config", str(config)]
         command += data_arguments(self.train_dir, self.valid_dir, self.audio_format)
+        if self.teacher_outputs:
+            data = f"{self.teacher_outputs},teacher_estimate,sound"
+            command += ["--train_data_path_and_name_and_type", data]
         for split in ("train", "valid"):
             for name in SHAPE_FILES:
                 command += [f"--{split}_shape_file", str(self.stats_dir / split / name)]

@@ -16,7 +16,11 @@ from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, FeatureShapes, S
 from espnet2_tfckd.distiller.registry import distillers
 from espnet2_tfckd.models.checkpoint import load_enhancement_model
 from espnet2_tfckd.training.feature_tap import FeatureTap
-from espnet2_tfckd.training.model import ESPnetEnhancementKDModel, with_features
+from espnet2_tfckd.training.model import (
+    TEACHER_ESTIMATE,
+    ESPnetEnhancementKDModel,
+    with_features,
+)
 from espnet2_tfckd.training.trainer import KDTrainer, ResumableTrainer
 
 distiller_choices = ClassChoices(
@@ -74,26 +78,36 @@ class EnhancementKDTask(EnhancementTask):
         )
 
     @classmethod
+    def optional_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
+        return (*super().optional_data_names(train, inference), TEACHER_ESTIMATE)
+
+    @classmethod
     def build_model(cls, args: argparse.Namespace) -> ESPnetEnhancementModel:
         """Build student, teacher and distiller.
 
         Raises:
-            ValueError: If no teacher is named, the teacher does not fit its checkpoint, the batches
-                are not of one fixed length, or a network lacks the feature sets that the scheme
-                needs.
+            ValueError: If there is neither a teacher nor its estimates, or both, the teacher does
+                not fit its checkpoint, the batches are not of one fixed length, or a network lacks
+                the feature sets that the scheme needs.
         """
-        if not (args.teacher_config and args.teacher_model_file):
-            raise ValueError("distillation needs --teacher_config and --teacher_model_file")
+        has_estimates = _has_estimates(args)
+        if not has_estimates and not (args.teacher_config and args.teacher_model_file):
+            raise ValueError(
+                "distillation needs --teacher_config and --teacher_model_file, or the data "
+                f"{TEACHER_ESTIMATE}"
+            )
         student = ESPnetEnhancementTask.build_model(args)
         # Keep the random state, so that the student starts as it would without a teacher.
         with torch.random.fork_rng(devices=[]):
-            teacher = load_enhancement_model(args.teacher_config, args.teacher_model_file)
+            teacher = None
+            if not has_estimates:
+                teacher = load_enhancement_model(args.teacher_config, args.teacher_model_file)
             samples = fixed_chunk_length(args)
             student_tap = _tap(args.student_features, student, "student_features")
-            teacher_tap = _tap(args.teacher_features, teacher, "teacher_features")
+            teacher_tap = teacher and _tap(args.teacher_features, teacher, "teacher_features")
             scheme = distiller_choices.get_class(args.distiller)
             student_shapes, teacher_shapes, frames = {}, {}, 0
-            if scheme.uses_features:
+            if scheme.uses_features and teacher is not None:
                 student_shapes, frames = feature_shapes(student, samples, student_tap)
                 teacher_shapes, teacher_frames = feature_shapes(teacher, samples, teacher_tap)
                 if frames != teacher_frames:
@@ -102,6 +116,11 @@ class EnhancementKDTask(EnhancementTask):
                         "teacher: use the same encoder_conf.hop_length in both"
                     )
             sizes = Sizes(student_shapes, teacher_shapes, frames, args.batch_size)
+            if teacher is None and scheme.uses_features:
+                raise ValueError(
+                    f"the scheme {args.distiller} compares features, which a teacher's estimates "
+                    "do not hold: name a teacher, or take a scheme on outputs, such as response"
+                )
             distiller = scheme(sizes, **args.distiller_conf)
         return ESPnetEnhancementKDModel(
             teacher=teacher,
@@ -117,6 +136,28 @@ class EnhancementKDTask(EnhancementTask):
             loss_wrappers=student.loss_wrappers,
             **args.model_conf,
         )
+
+
+def _has_estimates(args: argparse.Namespace) -> bool:
+    """Whether the training data hold the teacher's estimates.
+
+    Raises:
+        ValueError: If there is a teacher as well, or mixtures are made anew at each visit.
+    """
+    names = [name for _, name, _ in args.train_data_path_and_name_and_type]
+    if TEACHER_ESTIMATE not in names:
+        return False
+    if args.teacher_config or args.teacher_model_file:
+        raise ValueError(
+            f"there is a teacher, and its estimates are in the data as {TEACHER_ESTIMATE}: leave "
+            "one of them out"
+        )
+    if args.preprocessor:
+        raise ValueError(
+            "the preprocessor makes other mixtures than those that the teacher has enhanced: leave "
+            f"--preprocessor (--remix_snr) out, or use the teacher itself, not {TEACHER_ESTIMATE}"
+        )
+    return True
 
 
 def fixed_chunk_length(args: argparse.Namespace) -> int:

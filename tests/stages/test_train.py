@@ -407,7 +407,7 @@ class TestCommandLine:
         command += "--config c --exp_dir e --train_dir t --valid_dir v --stats_dir s".split()
         done = subprocess.run(command, capture_output=True, text=True)
         assert done.returncode == 2
-        assert "--distill_config and --teacher_exp go together" in done.stderr
+        assert "--distill_config and one of --teacher_exp and --teacher_outputs go" in done.stderr
 
     def test_shapes_of_several_channels_count_samples(self, tmp_path):
         (tmp_path / "speech_mix_shape").write_text("a 1600,4\nb 800,4\n")
