@@ -196,12 +196,14 @@ def _mix_utterance(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of :func:`prepare_mini`."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], argument_default=argparse.SUPPRESS
+    )
     parser.add_argument("--corpus_dir", default="downloads", help="downloads and audio go here")
     parser.add_argument("--data_dir", default="data", help="data directories go here")
-    for split, default in zip(SPLITS, (400, 40, 60), strict=True):
-        parser.add_argument(f"--{split}_utts", type=int, default=default, metavar="N")
-    parser.add_argument("--seed", type=int, default=1)
+    for split in SPLITS:
+        parser.add_argument(f"--{split}_utts", type=int, metavar="N")
+    parser.add_argument("--seed", type=int)
     parser.add_argument("--nj", type=at_least_one, default=cpu_cores(), help="number of threads")
     parser.add_argument("--source_dir", help="folder or mirror with the .deb and .whl files")
     options = parser.parse_args(arguments)

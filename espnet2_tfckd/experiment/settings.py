@@ -7,8 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import yaml
-
+from espnet2_tfckd.models.configuration import read_yaml
 from espnet2_tfckd.scoring.metrics import PROTOCOLS
 
 ARM_FILES = ("distill_config", "student_config")
@@ -79,16 +78,6 @@ class Experiment:
         return [column for name in self.metrics for column in PROTOCOLS[name].columns]
 
 
-class _UniqueKeysLoader(yaml.SafeLoader):
-    """YAML's own loader lets the last of two equal keys win without a word."""
-
-    def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        if twice := next((key for key in keys if keys.count(key) > 1), None):
-            raise ValueError(f"{twice!r} is there twice (line {node.start_mark.line + 1} and on)")
-        return super().construct_mapping(node, deep)
-
-
 def read_experiment(path: str | Path) -> Experiment:
     """Read the YAML of an experiment.
 
@@ -99,29 +88,13 @@ def read_experiment(path: str | Path) -> Experiment:
         FileNotFoundError: The YAML or a file that it names is not there.
         ValueError: A key is unknown, missing, there twice or of a wrong kind.
     """
+    contents = read_yaml(path)
     try:
-        contents = yaml.load(Path(path).read_text(encoding="utf-8"), _UniqueKeysLoader)
         return _experiment(contents)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: {error.filename or error} is not there") from error
-    except (ValueError, yaml.YAMLError) as error:
+        raise FileNotFoundError(f"{path}: {error} is not there: correct its name") from error
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-
-
-def read_config(path: Path) -> dict:
-    """Options in a YAML.
-
-    Raises:
-        FileNotFoundError: If the file is not there.
-        ValueError: If the file is not valid YAML, or holds no options.
-    """
-    try:
-        contents = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(contents, dict):
-        raise ValueError(f"{path} holds no options, as in 'max_epoch: 10'")
-    return contents
 
 
 def _experiment(contents: object) -> Experiment:

@@ -25,7 +25,7 @@ from espnet2_tfckd.data.freshness import (
 from espnet2_tfckd.data.locking import only_one
 from espnet2_tfckd.data.paths import refuse_overlap
 from espnet2_tfckd.deploy.streaming import separated
-from espnet2_tfckd.models.configuration import check_rate
+from espnet2_tfckd.models.configuration import CHECKPOINT, check_rate
 from espnet2_tfckd.models.cost import PROFILE, is_measured, profile_made_of, write_profile
 from espnet2_tfckd.models.inference import load_separate_speech, model_made_of
 from espnet2_tfckd.models.parallel import list_devices, outcomes
@@ -59,7 +59,7 @@ class Inference:
 
     exp_dir: str
     inference_model: str
-    sample_rate: int = 16000
+    sample_rate: int
     ref_channel: int | None = None
 
     def made_of(self) -> dict:
@@ -242,7 +242,7 @@ def get_parser() -> argparse.ArgumentParser:
         prog="python -m espnet2_tfckd.stages.enhance", description=__doc__
     )
     parser.add_argument("--exp_dir", required=True, help="experiment directory with config.yaml")
-    parser.add_argument("--inference_model", default="valid.loss.best.pth", help="checkpoint in it")
+    parser.add_argument("--inference_model", default=CHECKPOINT, help="checkpoint in it")
     parser.add_argument("--data_dir", required=True, help="data directory to enhance")
     parser.add_argument("--output_dir", required=True, help="directory of the enhanced audio")
     parser.add_argument("--nj", type=at_least_one, default=1, help="processes when on the CPU")

@@ -7,13 +7,11 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from espnet2_tfckd.data.datadir import read_scp
 from espnet2_tfckd.data.entries import file_of
 from espnet2_tfckd.data.freshness import made_of
 from espnet2_tfckd.distiller import REVISIONS
-from espnet2_tfckd.models.configuration import rate_arguments
+from espnet2_tfckd.models.configuration import rate_arguments, read_yaml
 from espnet2_tfckd.training.process import data_arguments
 from espnet2_tfckd.training.statistics import SHAPE_FILES, data_digests
 
@@ -57,19 +55,10 @@ class Training:
         """Contents of the YAML, with those of the distillation's added to it.
 
         Raises:
-            FileNotFoundError: There is no such YAML.
-            ValueError: If it is not valid YAML, or holds no options.
+            As :func:`read_yaml`.
         """
-        merged: dict = {}
-        for path in filter(None, (self.config, self.distill_config)):
-            try:
-                contents = yaml.safe_load(path.read_text(encoding="utf-8"))
-            except yaml.YAMLError as error:
-                raise ValueError(f"{path} is not valid YAML: {error}") from error
-            if not isinstance(contents, dict):
-                raise ValueError(f"{path} holds no options, as in 'max_epoch: 10'")
-            merged |= contents
-        return merged
+        merged = read_yaml(self.config)
+        return merged | read_yaml(self.distill_config) if self.distill_config else merged
 
     def made_of(self, before: dict | None = None, data: dict[str, str] | None = None) -> dict:
         """Everything that the trained model depends on.

@@ -20,8 +20,8 @@ from espnet2_tfckd.data.datadir import read_data_dir
 from espnet2_tfckd.data.entries import read_entry
 from espnet2_tfckd.distiller.abs_distiller import SETS
 from espnet2_tfckd.distiller.similarity import layer_similarities, symmetric_divergence
-from espnet2_tfckd.experiment.jobs import MODEL
 from espnet2_tfckd.models.checkpoint import load_enhancement_model
+from espnet2_tfckd.models.configuration import CHECKPOINT
 from espnet2_tfckd.models.inference import model_files
 from espnet2_tfckd.training.model import with_features
 
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=4, help="batches of 8 chunks of 1 s")
     args = parser.parse_args()
     student, teacher = (
-        load_enhancement_model(*model_files(exp_dir, MODEL)).eval()
+        load_enhancement_model(*model_files(exp_dir, CHECKPOINT)).eval()
         for exp_dir in (args.student_exp, args.teacher_exp)
     )
     student.requires_grad_(True)
