@@ -20,7 +20,7 @@ from espnet2_tfckd.cli import at_least_one, run_command
 from espnet2_tfckd.corpora import mini_sources as tables
 from espnet2_tfckd.corpora.mini_pools import SplitSources, package_sources, unpack_packages
 from espnet2_tfckd.corpora.mixing import mix_at_snr
-from espnet2_tfckd.corpora.pools import RATE, Clip, NoisePool, speech_clips
+from espnet2_tfckd.corpora.pools import RATE, NoisePool, SpeechClip, speech_clips
 from espnet2_tfckd.corpora.preparation import SPLITS, preparing
 from espnet2_tfckd.data.audio import write_audio
 from espnet2_tfckd.data.datadir import DataDir, write_data_dir
@@ -105,7 +105,7 @@ def _build_split(
     utterances = _choose(sources, split, count, seed, nj)
     data = DataDir({}, {}, {})
 
-    def mix(job: tuple[str, int, Clip]) -> tuple[str, str, dict[str, str], list[Path]]:
+    def mix(job: tuple[str, int, SpeechClip]) -> tuple[str, str, dict[str, str], list[Path]]:
         speaker, number, (speech, files) = job
         utterance = f"{speaker}-{split}{number:04d}"
         rng = np.random.default_rng([seed, 1, *_key(split, speaker), number])
@@ -126,11 +126,11 @@ def _build_split(
 
 def _choose(
     sources: SplitSources, split: str, count: int, seed: int, nj: int
-) -> list[tuple[str, int, Clip]]:
+) -> list[tuple[str, int, SpeechClip]]:
     """The clips to mix: speaker, running number of the speaker's, clip."""
     wanted = share_out(count, sources.shares)
 
-    def choose(speaker: str) -> list[Clip]:
+    def choose(speaker: str) -> list[SpeechClip]:
         files = sources.speech[speaker]
         rng = np.random.default_rng([seed, 0, *_key(split, speaker)])
         clips = speech_clips(files, rng, join=not any(f in sources.transcripts for f in files))

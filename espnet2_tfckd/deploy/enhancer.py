@@ -206,9 +206,9 @@ class OnnxEnhancer(Enhancer):
         return _reported(self._session().step, self._folder)
 
     def _session(self):
-        from espnet2_tfckd.deploy.onnx_enhance import Enhancer as Session
+        from espnet2_tfckd.deploy.onnx_enhance import ExportedModel
 
-        return Session(self._folder, int8=self._int8)
+        return ExportedModel(self._folder, int8=self._int8)
 
 
 def _reported(run: Callable, folder: Path) -> Callable:

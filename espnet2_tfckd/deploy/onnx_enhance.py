@@ -15,8 +15,8 @@ import onnxruntime
 import soundfile
 
 
-class Enhancer:
-    """STFT framing around an exported network, whose folder holds this file."""
+class ExportedModel:
+    """An exported network with STFT framing around it; its folder holds this file."""
 
     def __init__(self, folder, offline=False, int8=False):
         self.meta = json.loads((Path(folder) / "meta.json").read_text(encoding="utf-8"))
@@ -99,7 +99,7 @@ if __name__ == "__main__":
     parser.add_argument("--int8", action="store_true")
     arguments = parser.parse_args()
     try:
-        enhancer = Enhancer(Path(__file__).parent, arguments.offline, arguments.int8)
+        enhancer = ExportedModel(Path(__file__).parent, arguments.offline, arguments.int8)
         enhance_file(enhancer, arguments.input, arguments.output)
     except Exception as error:  # onnxruntime's errors have no class of their own
         raise SystemExit(f"error: {arguments.input}: {error}") from None

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from espnet2_tfckd.distiller.abs_distiller import (
-    SETS,
+    FEATURE_SETS,
     AbsDistiller,
     DistillInputs,
     FeatureShapes,
@@ -52,7 +52,7 @@ class RFPKDDistiller(AbsDistiller):
                 name: CascadeFusion(
                     outward_pairs(name, student_shapes[name], teacher_shapes[name]), width
                 )
-                for name in SETS
+                for name in FEATURE_SETS
             }
         )
 

@@ -18,7 +18,7 @@ import torch
 
 from espnet2_tfckd.data.datadir import read_data_dir
 from espnet2_tfckd.data.entries import read_entry
-from espnet2_tfckd.distiller.abs_distiller import SETS
+from espnet2_tfckd.distiller.abs_distiller import FEATURE_SETS
 from espnet2_tfckd.distiller.similarity import layer_similarities, symmetric_divergence
 from espnet2_tfckd.models.checkpoint import load_enhancement_model
 from espnet2_tfckd.models.configuration import CHECKPOINT
@@ -53,7 +53,7 @@ def losses(student, teacher, mixture, reference) -> dict[str, torch.Tensor]:
         "enhancement": negative_snr(own.waveform, reference),
         "response": negative_snr(own.waveform, its.waveform),
     }
-    for name in SETS:
+    for name in FEATURE_SETS:
         layers = [[layer_similarities(x) for x in side.feature_sets[name]] for side in (own, its)]
         for i, of_student in enumerate(layers[0]):
             for j, of_teacher in enumerate(layers[1]):
