@@ -74,6 +74,13 @@ def not_negative(text: str) -> int:
     return _whole(text, 0)
 
 
+def true_or_false(text: str) -> bool:
+    """A switch from an argument, as the recipes' options take it."""
+    if text not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither true nor false")
+    return text == "true"
+
+
 def hertz(text: str) -> int:
     """Parse a sampling rate in Hz, written as ESPnet takes it.
 

@@ -120,10 +120,11 @@ perturb_speed() {
 }
 
 format() {
-    local name options=(--fs "$fs" --audio_format "$audio_format" --nj "$nj"
+    local name options=(--fs "$fs" --nj "$nj"
+        ${audio_format:+--audio_format "$audio_format"}
         ${ref_channel:+--ref_channel "$ref_channel"})
     for name in $train_set_used $valid_set; do
-        stage_module format "${options[@]}" --repeat_until "$repeat_until" \
+        stage_module format "${options[@]}" ${repeat_until:+--repeat_until "$repeat_until"} \
             "$datadir/$name" "$data_feats/org/$name"
     done
     for name in $test_sets; do
@@ -150,7 +151,7 @@ check_test_set() {
 }
 
 data_options=(--train_dir "$data_feats/$train_set_used" --valid_dir "$data_feats/$valid_set"
-    --stats_dir "$stats_dir" --audio_format "$audio_format")
+    --stats_dir "$stats_dir" ${audio_format:+--audio_format "$audio_format"})
 
 collect_stats() { stage_module collect_stats "${data_options[@]}"; }
 
@@ -302,7 +303,7 @@ run_stage 1 prepare_data "data preparation"
 if [ -n "$speed_perturb_factors" ]; then
     run_stage 2 perturb_speed "speed perturbation ($speed_perturb_factors)"
 fi
-run_stage 3 format "format $audio_format at $fs"
+run_stage 3 format "format at $fs"
 run_stage 4 filter "filter by duration"
 if [ -z "$download_model" ]; then
     use_cores 1

@@ -26,11 +26,11 @@ datadir=data            data directories of stage 1
 dumpdir=dump            data directories of stages 3 and 4
 expdir=exp              experiment directories and results
 fs=16k                  sampling rate
-audio_format=wav        wav, flac, wav.ark or flac.ark
+audio_format=           wav (default), flac, wav.ark or flac.ark
 min_wav_duration=0.1    shortest training utterance, in seconds
 max_wav_duration=30     longest training utterance, in seconds
 check_values=           known scores of the noisy test set, checked after stage 4: 'pesq_wb=1.97:0.02'
-repeat_until=0.0        repeat shorter training and validation utterances: just above a chunk, in seconds
+repeat_until=           repeat shorter training and validation utterances: just above a chunk, in seconds
 ref_channel=            reference channel, if there are several (default: 0; in stage 8 the model's)
 speed_perturb_factors=  speeds of copies of the training set: '0.9 1.0 1.1'
 remix_snr=              mix training speech anew at each visit, with any mixture's noise at this SNR: '-5 15'

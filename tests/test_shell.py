@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from espnet2_tfckd.models.configuration import CHECKPOINT
 from tests.recipes import ROOT, copy_repository, write_recordings
 
 SCRIPTS = [
@@ -121,6 +122,10 @@ def test_a_string_of_options_with_an_open_quotation_is_refused(text):
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: str(script.relative_to(ROOT)))
 def test_no_script_evaluates_text(script):
     assert not [line for _, line in code_lines(script) if re.search(r"\beval\b", line)]
+
+
+def test_the_checkpoint_of_the_recipes_is_that_of_the_package():
+    assert f"\ninference_model={CHECKPOINT} " in (ROOT / "local/options.sh").read_text()
 
 
 def test_help_counts_cores_without_nproc(tools, tmp_path):

@@ -16,7 +16,7 @@ from espnet2_tfckd.corpora.custom_pairs import by_name
 from espnet2_tfckd.corpora.inspection import CLIPPED, Problem, in_threads, inspect
 from espnet2_tfckd.corpora.mini import LEVEL_RANGE
 from espnet2_tfckd.corpora.mixing import PEAK, mix_at_snr
-from espnet2_tfckd.corpora.pools import RATE, Clip, NoisePool, read_mono, speech_clips
+from espnet2_tfckd.corpora.pools import RATE, NoisePool, SpeechClip, read_mono, speech_clips
 from espnet2_tfckd.corpora.preparation import SPLITS
 from espnet2_tfckd.corpora.splits import HELD_OUT, Splitting
 from espnet2_tfckd.data.audio import write_audio
@@ -155,7 +155,7 @@ def _mix_set(
 
 
 def _mix_clip(
-    clip: Clip,
+    clip: SpeechClip,
     pool: NoisePool,
     rooms: dict[str, np.ndarray],
     snr_range: tuple[float, float],

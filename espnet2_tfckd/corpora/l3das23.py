@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet2_tfckd.cli import at_least_one, run_command
+from espnet2_tfckd.cli import at_least_one, run_command, true_or_false
 from espnet2_tfckd.corpora.inspection import (
     Problem,
     Recording,
@@ -234,19 +234,18 @@ def fit_length(signal: np.ndarray, length: int) -> np.ndarray:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of :func:`prepare_l3das23`."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], argument_default=argparse.SUPPRESS
+    )
     parser.add_argument("--corpus_dir", default="downloads", help="holds the corpus' folders")
     parser.add_argument("--data_dir", default="data", help="data directories go here")
-    parser.add_argument("--num_mics", type=int, choices=(1, 2), default=1, help="A, or A and B")
-    parser.add_argument("--training_set", choices=TRAINING_SETS, default="both")
-    parser.add_argument("--test_length", choices=TEST_LENGTHS, default="whole")
-    parser.add_argument("--on_bad_file", choices=("error", "skip"), default="error")
-    parser.add_argument(
-        "--download", choices=("true", "false"), default="false", help="with the kaggle client"
-    )
+    parser.add_argument("--num_mics", type=int, choices=(1, 2), help="A, or A and B")
+    parser.add_argument("--training_set", choices=TRAINING_SETS)
+    parser.add_argument("--test_length", choices=TEST_LENGTHS)
+    parser.add_argument("--on_bad_file", choices=("error", "skip"))
+    parser.add_argument("--download", type=true_or_false, help="true: with the kaggle client")
     parser.add_argument("--nj", type=at_least_one, default=cpu_cores(), help="number of threads")
     options = vars(parser.parse_args(arguments))
-    options["download"] = options["download"] == "true"
     prepare_l3das23(**options)
     print(f"data directories: {options['data_dir']}/{{{','.join(SPLITS)}}}")
 

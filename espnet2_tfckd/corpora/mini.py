@@ -20,7 +20,7 @@ from espnet2_tfckd.cli import at_least_one, run_command
 from espnet2_tfckd.corpora import mini_sources as tables
 from espnet2_tfckd.corpora.mini_pools import SplitSources, package_sources, unpack_packages
 from espnet2_tfckd.corpora.mixing import mix_at_snr
-from espnet2_tfckd.corpora.pools import RATE, Clip, NoisePool, speech_clips
+from espnet2_tfckd.corpora.pools import RATE, NoisePool, SpeechClip, speech_clips
 from espnet2_tfckd.corpora.preparation import SPLITS, preparing
 from espnet2_tfckd.data.audio import write_audio
 from espnet2_tfckd.data.datadir import DataDir, write_data_dir
@@ -106,7 +106,7 @@ def _build_split(
     utterances = _choose(sources, split, count, seed, nj)
     data = DataDir({}, {}, {})
 
-    def mix(job: tuple[str, int, Clip]) -> tuple[str, str, dict[str, str], list[Path]]:
+    def mix(job: tuple[str, int, SpeechClip]) -> tuple[str, str, dict[str, str], list[Path]]:
         speaker, number, (speech, files) = job
         utterance = f"{speaker}-{split}{number:04d}"
         rng = np.random.default_rng([seed, 1, *_key(split, speaker), number])
@@ -127,11 +127,11 @@ def _build_split(
 
 def _choose(
     sources: SplitSources, split: str, count: int, seed: int, nj: int
-) -> list[tuple[str, int, Clip]]:
+) -> list[tuple[str, int, SpeechClip]]:
     """The clips to mix: speaker, number among the speaker's clips, clip."""
     wanted = share_out(count, sources.shares)
 
-    def choose(speaker: str) -> list[Clip]:
+    def choose(speaker: str) -> list[SpeechClip]:
         files = sources.speech[speaker]
         rng = np.random.default_rng([seed, 0, *_key(split, speaker)])
         clips = speech_clips(files, rng, join=not any(f in sources.transcripts for f in files))
@@ -197,12 +197,14 @@ def _mix_utterance(
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of :func:`prepare_mini`."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], argument_default=argparse.SUPPRESS
+    )
     parser.add_argument("--corpus_dir", default="downloads", help="downloads and audio go here")
     parser.add_argument("--data_dir", default="data", help="data directories go here")
-    for split, default in zip(SPLITS, (400, 40, 60), strict=True):
-        parser.add_argument(f"--{split}_utts", type=int, default=default, metavar="N")
-    parser.add_argument("--seed", type=int, default=1)
+    for split in SPLITS:
+        parser.add_argument(f"--{split}_utts", type=int, metavar="N")
+    parser.add_argument("--seed", type=int)
     parser.add_argument("--nj", type=at_least_one, default=cpu_cores(), help="number of threads")
     parser.add_argument("--source_dir", help="folder or mirror with the .deb and .whl files")
     options = parser.parse_args(arguments)

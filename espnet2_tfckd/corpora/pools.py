@@ -24,7 +24,7 @@ SHORTEST, STANDALONE, LONGEST = 2.0, 3.0, 6.0  # seconds
 QUIETEST = -100.0  # dB: no frame of a silent recording is louder
 DRAWS = 10  # of noise, before it is called silent
 
-Clip = tuple[np.ndarray, list[Path]]
+SpeechClip = tuple[np.ndarray, list[Path]]
 
 
 def read_mono(path: str | Path) -> np.ndarray:
@@ -74,7 +74,7 @@ def read_opensfx(archive: str | Path, title: str) -> np.ndarray:
     raise ValueError(f'{archive} holds no sound titled "{title}"')
 
 
-def usable_recordings(files: Sequence[Path], rng: np.random.Generator) -> Iterator[Clip]:
+def usable_recordings(files: Sequence[Path], rng: np.random.Generator) -> Iterator[SpeechClip]:
     """Trimmed recordings at one level, in random order; silent and clipped ones are left out."""
     order = rng.permutation(len(files))
     for path in (files[index] for index in order):
@@ -89,7 +89,7 @@ def usable_recordings(files: Sequence[Path], rng: np.random.Generator) -> Iterat
 
 def speech_clips(
     files: Sequence[Path], rng: np.random.Generator, *, join: bool = True
-) -> Iterator[Clip]:
+) -> Iterator[SpeechClip]:
     """Clips of 2 to 6.5 s from one speaker's recordings, each with the files it came from.
 
     A recording that fits is a clip; a long one is cut at its quietest frames, and short ones are

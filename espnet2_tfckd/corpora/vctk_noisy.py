@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from espnet2_tfckd.cli import at_least_one, run_command
+from espnet2_tfckd.cli import at_least_one, run_command, true_or_false
 from espnet2_tfckd.corpora.download import RemoteZip, fetch_zips, unpack_flat
 from espnet2_tfckd.corpora.inspection import (
     CLIPPED,
@@ -300,18 +300,17 @@ def _split(train: DataDir, test: DataDir, split: str) -> dict[str, DataDir]:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of :func:`prepare_vctk_noisy`."""
-    switch = {"choices": ("true", "false"), "default": "false"}
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], argument_default=argparse.SUPPRESS
+    )
     parser.add_argument("--corpus_dir", default="downloads", help="folders or zips of the corpus")
     parser.add_argument("--data_dir", default="data", help="data directories go here")
-    parser.add_argument("--split", choices=("espnet", "papers"), default="espnet")
-    parser.add_argument("--download", help="fetch the zips that are missing", **switch)
+    parser.add_argument("--split", choices=("espnet", "papers"))
+    parser.add_argument("--download", type=true_or_false, help="true: fetch missing zips")
     parser.add_argument("--source_url", help="folder with the zips (default: DataShare)")
-    parser.add_argument("--allow_incomplete", help="use a corpus with deviations", **switch)
+    parser.add_argument("--allow_incomplete", type=true_or_false, help="true: accept deviations")
     parser.add_argument("--nj", type=at_least_one, default=cpu_cores(), help="number of threads")
     options = vars(parser.parse_args(arguments))
-    for name in ("download", "allow_incomplete"):
-        options[name] = options[name] == "true"
     prepare_vctk_noisy(**options)
     print(f"data directories: {options['data_dir']}/{{{','.join(SPLITS)}}}")
 

@@ -14,10 +14,9 @@ import numpy as np
 
 from espnet2_tfckd.deploy.exported import check_network, read_export
 from espnet2_tfckd.deploy.streaming import Blocks, enhanced_frames, enhanced_windows, separated
-from espnet2_tfckd.models.configuration import Rate, model_rate
+from espnet2_tfckd.models.configuration import CHECKPOINT, Rate, model_rate
 
 CACHE = Path.home() / ".cache" / "espnet2_tfckd"
-CHECKPOINT = "valid.loss.best.pth"
 _FRAMES_PER_STEP = 250
 _WINDOW_SECONDS, _OVERLAP_SECONDS = 30, 1
 
@@ -207,9 +206,9 @@ class OnnxEnhancer(Enhancer):
         return _reported(self._session().step, self._folder)
 
     def _session(self):
-        from espnet2_tfckd.deploy.onnx_enhance import Enhancer as Session
+        from espnet2_tfckd.deploy.onnx_enhance import ExportedModel
 
-        return Session(self._folder, int8=self._int8)
+        return ExportedModel(self._folder, int8=self._int8)
 
 
 def _reported(run: Callable, folder: Path) -> Callable:

@@ -15,7 +15,7 @@ import onnxruntime
 import soundfile
 
 
-class Enhancer:
+class ExportedModel:
     """An exported network with its STFT; this file lies in the network's folder."""
 
     def __init__(self, folder, offline=False, int8=False):
@@ -99,7 +99,7 @@ if __name__ == "__main__":
     parser.add_argument("--int8", action="store_true")
     arguments = parser.parse_args()
     try:
-        enhancer = Enhancer(Path(__file__).parent, arguments.offline, arguments.int8)
+        enhancer = ExportedModel(Path(__file__).parent, arguments.offline, arguments.int8)
         enhance_file(enhancer, arguments.input, arguments.output)
     except Exception as error:  # onnxruntime's errors have no class of their own
         raise SystemExit(f"error: {arguments.input}: {error}") from None

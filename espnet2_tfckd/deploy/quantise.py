@@ -16,7 +16,7 @@ from espnet2_tfckd.cli import atomic_write
 from espnet2_tfckd.data.datadir import DataDir, read_data_dir
 from espnet2_tfckd.data.entries import read_channel, read_entry
 from espnet2_tfckd.deploy.exported import read_export, stamp
-from espnet2_tfckd.deploy.onnx_enhance import Enhancer
+from espnet2_tfckd.deploy.onnx_enhance import ExportedModel
 from espnet2_tfckd.scoring.metrics import pesq_wb, si_sdr
 
 NUM_UTTERANCES = 24
@@ -138,7 +138,7 @@ def measure_loss(
     Raises:
         ValueError: If a metric cannot score any utterance.
     """
-    networks = {int8: Enhancer(folder, offline, int8) for int8 in (False, True)}
+    networks = {int8: ExportedModel(folder, offline, int8) for int8 in (False, True)}
     seconds = dict.fromkeys(networks, 0.0)
     changes, closeness = {metric: [] for metric in _METRICS}, []
     for mixture, reference in pairs:

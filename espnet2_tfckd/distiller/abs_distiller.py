@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import nn
 
-SETS = ("encoder", "bottleneck", "decoder")
+FEATURE_SETS = ("encoder", "bottleneck", "decoder")
 
 FeatureSets = dict[str, list[torch.Tensor]]
 FeatureShapes = dict[str, list[tuple[int, int]]]

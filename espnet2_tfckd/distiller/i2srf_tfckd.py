@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from espnet2_tfckd.distiller.abs_distiller import (
-    SETS,
+    FEATURE_SETS,
     AbsDistiller,
     DistillInputs,
     FeatureShapes,
@@ -71,7 +71,7 @@ class I2SRFTFCKDDistiller(AbsDistiller):
         sizes: Sizes,
         intra_weight: float = 1.0,
         inter_weight: float = 1.0,
-        sets: Sequence[str] = SETS,
+        sets: Sequence[str] = FEATURE_SETS,
         streams: str = "both",
         weighting: str = "own",
         fusion: str = "recursive",
@@ -84,7 +84,7 @@ class I2SRFTFCKDDistiller(AbsDistiller):
         if not sets or len(set(sets)) < len(sets):
             raise ValueError(f"sets must name each set once, and one at least, not {list(sets)}")
         for name in sets:
-            _check_choice("sets", name, SETS)
+            _check_choice("sets", name, FEATURE_SETS)
         _check_choice("streams", streams, ("both", *STREAMS))
         _check_choice("weighting", weighting, WEIGHTINGS)
         _check_choice("fusion", fusion, FUSIONS)
@@ -97,7 +97,7 @@ class I2SRFTFCKDDistiller(AbsDistiller):
                 "negative, nor both 0"
             )
         self.intra_weight, self.inter_weight = intra_weight, inter_weight
-        self.sets = tuple(name for name in SETS if name in sets)
+        self.sets = tuple(name for name in FEATURE_SETS if name in sets)
 
         def calibration(student_channels: list[int], teacher_channels: list[int]) -> TFCalibration:
             return TFCalibration(

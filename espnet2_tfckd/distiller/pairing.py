@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 from torch.nn import functional as F
 
-from espnet2_tfckd.distiller.abs_distiller import SETS
+from espnet2_tfckd.distiller.abs_distiller import FEATURE_SETS
 
 Layer = TypeVar("Layer")
 
@@ -51,7 +51,7 @@ def pair_layers(
     """
     return {
         f"{name}{n}": (layer, teacher[name][counterpart])
-        for name in SETS
+        for name in FEATURE_SETS
         for n, (layer, counterpart) in enumerate(
             zip(student[name], equal_depth(len(student[name]), len(teacher[name])), strict=True)
         )
@@ -72,7 +72,7 @@ def name_layers(sets: Mapping[str, list[Layer]]) -> dict[str, Layer]:
         >>> name_layers({"encoder": ["e", "f"], "bottleneck": ["b"], "decoder": ["d"]})
         {'encoder0': 'e', 'encoder1': 'f', 'bottleneck0': 'b', 'decoder0': 'd'}
     """
-    return {f"{name}{n}": layer for name in SETS for n, layer in enumerate(sets[name])}
+    return {f"{name}{n}": layer for name in FEATURE_SETS for n, layer in enumerate(sets[name])}
 
 
 def pool_bins(feature: torch.Tensor, bins: int) -> torch.Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from espnet2_tfckd.distiller.abs_distiller import SETS, AbsDistiller, DistillInputs, Sizes
+from espnet2_tfckd.distiller.abs_distiller import FEATURE_SETS, AbsDistiller, DistillInputs, Sizes
 from espnet2_tfckd.distiller.fusion import CascadeFusion, widest_layer
 from espnet2_tfckd.distiller.pairing import equal_depth, mean_of_pairs
 from espnet2_tfckd.distiller.registry import register_distiller
@@ -43,7 +43,7 @@ class RFPKDDistiller(AbsDistiller):
                 name: CascadeFusion(
                     outward_pairs(name, sizes.student[name], sizes.teacher[name]), width
                 )
-                for name in SETS
+                for name in FEATURE_SETS
             }
         )
 

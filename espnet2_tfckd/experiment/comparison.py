@@ -7,7 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-Scores = Mapping[int, Mapping[str, float | None]]  # by seed and utterance; None: cannot be scored
+ScoresBySeed = Mapping[
+    int, Mapping[str, float | None]
+]  # by seed and utterance; None: cannot be scored
 
 
 def crossed_interval(differences: np.ndarray) -> tuple[float, float | None]:
@@ -72,7 +74,7 @@ def crossed_interval(differences: np.ndarray) -> tuple[float, float | None]:
     return mean, float(stdtrit(variance**2 / math.fsum(terms), 0.975)) * math.sqrt(variance)
 
 
-def compare(scores: Scores, baseline: Scores) -> dict | None:
+def compare(scores: ScoresBySeed, baseline: ScoresBySeed) -> dict | None:
     """Compare two systems on the seeds that both have and the utterances that all runs scored.
 
     Args:
@@ -134,7 +136,7 @@ def comparisons(
     return rows
 
 
-def _of_metric(scores: Mapping[int, Mapping[str, Mapping]], metric: str) -> Scores:
+def _of_metric(scores: Mapping[int, Mapping[str, Mapping]], metric: str) -> ScoresBySeed:
     return {
         seed: {utterance: row.get(metric) for utterance, row in of_seed.items()}
         for seed, of_seed in scores.items()

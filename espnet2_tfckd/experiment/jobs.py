@@ -16,11 +16,11 @@ from pathlib import Path
 
 from espnet2_tfckd.cli import atomic_write, read_json
 from espnet2_tfckd.data.freshness import changes
+from espnet2_tfckd.models.configuration import CHECKPOINT
 from espnet2_tfckd.scoring.journal import JOURNAL, read_journal
 from espnet2_tfckd.scoring.tables import mean_and_ci95
 from espnet2_tfckd.training.log import logged_epochs
 
-MODEL = "valid.loss.best.pth"
 TEST_SET = "test"
 
 
@@ -161,7 +161,7 @@ class Job:
         if self.model_dir:
             yield Command(
                 "enhance",
-                ("--exp_dir", str(self.model_dir), "--inference_model", MODEL)
+                ("--exp_dir", str(self.model_dir), "--inference_model", CHECKPOINT)
                 + ("--data_dir", str(self.test_dir), "--output_dir", str(audio), "--nj", "1"),
             )
             estimates = audio / "spk1.scp"
@@ -218,7 +218,7 @@ def training_result(log: Path, start: int, usage: Usage) -> dict:
 
 def remove_checkpoints(exp_dir: Path) -> None:
     """Remove every checkpoint of a finished training except that of the best student."""
-    best = exp_dir / MODEL
+    best = exp_dir / CHECKPOINT
     kept = {best, best.resolve()}
     for folder in (exp_dir, exp_dir / "distillation"):
         for path in folder.glob("*.pth"):

@@ -14,9 +14,9 @@ from pathlib import Path
 from espnet2_tfckd.cli import atomic_write, read_json
 from espnet2_tfckd.data.datadir import read_data_dir
 from espnet2_tfckd.experiment.comparison import comparisons
-from espnet2_tfckd.experiment.jobs import MODEL
 from espnet2_tfckd.experiment.plan import Plan
 from espnet2_tfckd.experiment.report import draw_differences, report_md
+from espnet2_tfckd.models.configuration import CHECKPOINT
 from espnet2_tfckd.models.cost import cpu_name
 from espnet2_tfckd.scoring.results import environment
 
@@ -51,7 +51,7 @@ def write_results(plan: Plan, results_dir: Path, command: str) -> None:
     draw_differences(rows, *names[:2], results_dir / "experiment.png")
     _write_utterances(scored, experiment.columns, results_dir / "utterances.csv")
     if plan.has_teacher() and not plan.workspace.given_teacher:
-        for name in ("config.yaml", MODEL):
+        for name in ("config.yaml", CHECKPOINT):
             with atomic_write(results_dir / TEACHER / name) as copy:
                 shutil.copyfile(plan.workspace.teacher_exp / name, copy)
 

@@ -7,8 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-import yaml
-
+from espnet2_tfckd.models.configuration import read_yaml
 from espnet2_tfckd.scoring.metrics import PROTOCOLS
 
 ARM_FILES = ("distill_config", "student_config")
@@ -79,16 +78,6 @@ class Experiment:
         return [column for name in self.metrics for column in PROTOCOLS[name].columns]
 
 
-class _UniqueKeysLoader(yaml.SafeLoader):
-    """A YAML loader that refuses repeated keys; YAML's own silently keeps the last one."""
-
-    def construct_mapping(self, node, deep=False):
-        keys = [self.construct_object(key, deep=deep) for key, _ in node.value]
-        if twice := next((key for key in keys if keys.count(key) > 1), None):
-            raise ValueError(f"{twice!r} is given twice (line {node.start_mark.line + 1} and on)")
-        return super().construct_mapping(node, deep)
-
-
 def read_experiment(path: str | Path) -> Experiment:
     """Read the YAML of an experiment.
 
@@ -103,26 +92,26 @@ def read_experiment(path: str | Path) -> Experiment:
         ValueError: If a key is unknown, missing, given twice or of the wrong type, or YAMLs extend
             each other in a circle.
     """
+    contents = _contents(Path(path), ())
     try:
-        return _experiment(_contents(Path(path), ()))
+        return _experiment(contents)
     except FileNotFoundError as error:
-        raise FileNotFoundError(f"{path}: {error.filename or error} is not there") from error
-    except (ValueError, yaml.YAMLError) as error:
+        raise FileNotFoundError(f"{path}: {error} is not there: correct its name") from error
+    except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _contents(path: Path, extended_by: tuple[Path, ...]) -> object:
+def _contents(path: Path, extended_by: tuple[Path, ...]) -> dict:
     """Contents of the YAML of an experiment, with those of the one that it extends."""
     if path.resolve() in extended_by:
-        raise ValueError(f"extends: {path} extends itself, through others perhaps")
-    contents = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeysLoader)
-    if not isinstance(contents, dict) or "extends" not in contents:
+        raise ValueError(f"{path}: it extends itself, through others perhaps")
+    contents = read_yaml(path)
+    if "extends" not in contents:
         return contents
     name = contents.pop("extends")
     if not (isinstance(name, str) and name):
-        raise ValueError(f"extends must be the name of a file beside {path.name}, not {name!r}")
-    base = _contents(path.parent / name, (*extended_by, path.resolve()))
-    return _extended(base, contents) if isinstance(base, dict) else base
+        raise ValueError(f"{path}: extends must be the name of a file beside it, not {name!r}")
+    return _extended(_contents(path.parent / name, (*extended_by, path.resolve())), contents)
 
 
 def _extended(base: dict, own: dict) -> dict:
@@ -133,22 +122,6 @@ def _extended(base: dict, own: dict) -> dict:
     if isinstance(base.get("enh_args"), str) and isinstance(own.get("enh_args"), str):
         merged["enh_args"] = f"{base['enh_args']} {own['enh_args']}".strip()
     return merged
-
-
-def read_config(path: Path) -> dict:
-    """Options in a YAML.
-
-    Raises:
-        FileNotFoundError: If the file is not there.
-        ValueError: If the file is not valid YAML, or holds no options.
-    """
-    try:
-        contents = yaml.load(path.read_text(encoding="utf-8"), yaml.CSafeLoader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(contents, dict):
-        raise ValueError(f"{path} holds no options, as in 'max_epoch: 10'")
-    return contents
 
 
 def _experiment(contents: object) -> Experiment:

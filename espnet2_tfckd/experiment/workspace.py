@@ -15,8 +15,9 @@ from espnet2_tfckd.data.freshness import (
     without_stamps,
     write_record,
 )
-from espnet2_tfckd.experiment.jobs import MODEL, TEST_SET, Job
-from espnet2_tfckd.experiment.settings import Arm, Experiment, read_config
+from espnet2_tfckd.experiment.jobs import TEST_SET, Job
+from espnet2_tfckd.experiment.settings import Arm, Experiment
+from espnet2_tfckd.models.configuration import CHECKPOINT, read_yaml
 from espnet2_tfckd.models.inference import model_made_of
 from espnet2_tfckd.training.settings import Training
 from espnet2_tfckd.training.statistics import data_digests
@@ -80,7 +81,7 @@ class Workspace:
     @property
     def _teacher(self) -> dict:
         """The contents of the teacher, whoever trained it."""
-        return without_stamps(model_made_of(self.teacher_exp, MODEL))
+        return without_stamps(model_made_of(self.teacher_exp, CHECKPOINT))
 
     def tuning_job(self, arm: Arm, weight: float) -> Job:
         """Train for the short budget with one weight."""
@@ -113,7 +114,7 @@ class Workspace:
         """Weight of the distillation loss in the arm's YAML, or 1."""
         if arm.distill_config is None:
             return None
-        weight = read_config(arm.distill_config).get("distill_weight", 1.0)
+        weight = read_yaml(arm.distill_config).get("distill_weight", 1.0)
         if not isinstance(weight, (int, float)) or isinstance(weight, bool) or weight <= 0:
             raise ValueError(
                 f"{arm.distill_config}: distill_weight must be a number above 0, not {weight!r}"
@@ -141,7 +142,7 @@ class Workspace:
             train_dir=str(self.data_dir / "train"),
             valid_dir=str(self.data_dir / "valid"),
             stats_dir=self.stats_dir,
-            inference_model=MODEL,
+            inference_model=CHECKPOINT,
             enh_args=enh_args,
             distill_config=distill_config,
             teacher_exp=self.teacher_exp if distill_config else None,

@@ -1,7 +1,8 @@
-"""A trained model's ``config.yaml``: read without trusting it, and the sampling rate it states."""
+"""YAML read without trusting it; a model's ``config.yaml``, and the sampling rate it states."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from textwrap import shorten
 
 import yaml
 
+CHECKPOINT = "valid.loss.best.pth"  # what a training with best_model_criterion leaves
 MAX_YAML_BYTES = 10 * 2**20
 MAX_YAML_VALUES = 10**6  # with every alias written out
 RATES = range(1000, 384_001)  # Hz
@@ -41,6 +43,22 @@ class Rate:
         return f"{self.hz} Hz" + ("" if self.stated else " (assumed: config.yaml does not say)")
 
 
+def read_yaml(path: str | Path) -> dict:
+    """Read a YAML file of options with their values.
+
+    Raises:
+        FileNotFoundError: If the file is not there.
+        ValueError: As :func:`parse_yaml`, or if the file holds anything else than options.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is not there: correct its name")
+    contents = parse_yaml(path.read_bytes(), str(path))
+    if not isinstance(contents, dict):
+        raise ValueError(f"{path} holds no options: write lines as in 'max_epoch: 10'")
+    return contents
+
+
 def parse_yaml(text: bytes, source: str):
     """Parse YAML of unknown origin: only plain values, and only as many as fit into memory.
 
@@ -49,8 +67,8 @@ def parse_yaml(text: bytes, source: str):
         source: What the file is called in messages.
 
     Raises:
-        ValueError: If it is not valid YAML, holds tags other than those of plain values, or is too
-            large; an alias counts as all that it stands for.
+        ValueError: If it is not valid YAML, gives a name twice, holds tags other than those of plain
+            values, or is too large; an alias counts as all that it stands for.
 
     Examples:
         >>> parse_yaml(b"a: [1, 2]", "a.yaml")
@@ -61,7 +79,9 @@ def parse_yaml(text: bytes, source: str):
         ValueError: a.yaml is not valid YAML (could not determine a constructor for the tag ...
     """
     if len(text) > MAX_YAML_BYTES:
-        raise ValueError(f"{source} has {len(text)} bytes, more than any configuration needs")
+        raise ValueError(
+            f"{source} has {len(text)} bytes, more than any configuration needs: replace it"
+        )
     try:
         loader = yaml.SafeLoader(text)
         node = loader.get_single_node()
@@ -76,17 +96,24 @@ def parse_yaml(text: bytes, source: str):
             reason = error.problem + line
         else:
             reason = str(error) or type(error).__name__
-        raise ValueError(f"{source} is not valid YAML ({shorten(reason, 200)})") from error
+        raise ValueError(
+            f"{source} is not valid YAML ({shorten(reason, 200)}): correct or replace it"
+        ) from error
 
 
 def _count(node: yaml.Node, sizes: dict[int, int | None]) -> int:
-    """Number of values in a node when its aliases are written out."""
+    """Number of values in a node with its aliases written out; repeated names are refused."""
     if id(node) in sizes:
         if sizes[id(node)] is None:
             raise yaml.YAMLError("an alias contains itself")
         return sizes[id(node)]
     sizes[id(node)] = None
     if isinstance(node, yaml.MappingNode):
+        names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
+        if twice := [name for name, count in names.items() if count > 1]:
+            raise yaml.YAMLError(
+                f"{twice[0]!r} is there twice, line {node.start_mark.line + 1} and on"
+            )
         size = 1 + sum(_count(part, sizes) for pair in node.value for part in pair)
     elif isinstance(node, yaml.SequenceNode):
         size = 1 + sum(_count(part, sizes) for part in node.value)

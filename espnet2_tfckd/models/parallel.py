@@ -15,7 +15,7 @@ from espnet2_tfckd.processes import cpu_cores, end_worker_with_parent
 if TYPE_CHECKING:
     from espnet2.bin.enh_inference import SeparateSpeech
 
-Task = TypeVar("Task")
+Item = TypeVar("Item")
 # Forking after the model is loaded shares its memory and ESPnet's, and is safe as long as torch has
 # run on one thread only, and not on a GPU. It is not on macOS, whose own libraries start threads.
 START_METHOD = "fork" if sys.platform == "linux" else "spawn"
@@ -37,10 +37,10 @@ def list_devices(num_jobs: int, num_gpus: int, num_tasks: int) -> list[str]:
     return [f"cuda:{index}" for index in range(num_gpus)]
 
 
-def outcomes(
+def run_on_all(
     separate_speech: SeparateSpeech,
-    run: Callable[[SeparateSpeech, Task], None],
-    tasks: Sequence[Task],
+    run: Callable[[SeparateSpeech, Item], None],
+    tasks: Sequence[Item],
     devices: Sequence[str],
 ) -> Iterator[Exception | None]:
     """Run a model on all tasks, with a worker on each device, and yield how each task went.
@@ -105,5 +105,5 @@ def _occupy(separate_speech: SeparateSpeech, device: str, threads: int) -> None:
     separate_speech.device = device
 
 
-def _work(run: Callable[[SeparateSpeech, Task], None], task: Task) -> None:
+def _work(run: Callable[[SeparateSpeech, Item], None], task: Item) -> None:
     run(_model, task)

@@ -21,7 +21,7 @@ from espnet2_tfckd.scoring.journal import (
     write_journal,
 )
 from espnet2_tfckd.scoring.metrics import PROTOCOLS
-from espnet2_tfckd.scoring.workers import Task, outcomes
+from espnet2_tfckd.scoring.workers import ScoringTask, score_all
 
 MAX_NAMED = 10  # utterances that an error message names
 
@@ -136,7 +136,7 @@ def score_systems(
             record |= {"source": source, "made_of": made}
             of_system[utt] = record
             if missing := _missing(record, protocols):
-                tasks.append(Task(system, utt, source, missing))
+                tasks.append(ScoringTask(system, utt, source, missing))
         if stale:
             more = " and the like" if len(stale) > 1 else ""
             print(f"{system.name}: {len(stale)} utterances scored again, since {stale[0]}{more}")
@@ -148,7 +148,7 @@ def score_systems(
     if not tasks:
         print("scores: up to date")
     problems = []
-    for task, outcome in tqdm(outcomes(tasks, num_jobs), "scoring", len(tasks), unit="utt"):
+    for task, outcome in tqdm(score_all(tasks, num_jobs), "scoring", len(tasks), unit="utt"):
         if isinstance(outcome, Exception):
             problems.append(f"{task.system.name}: {outcome}")
             continue

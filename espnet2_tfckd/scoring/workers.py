@@ -87,7 +87,7 @@ def _single_threaded_workers(num_jobs: int) -> Iterator[ProcessPoolExecutor]:
 
 
 @dataclass(frozen=True)
-class Task:
+class ScoringTask:
     """The scores of an utterance that are missing.
 
     Attributes:
@@ -103,7 +103,9 @@ class Task:
     protocols: Sequence[str]
 
 
-def outcomes(tasks: Sequence[Task], num_jobs: int) -> Iterator[tuple[Task, dict | Exception]]:
+def score_all(
+    tasks: Sequence[ScoringTask], num_jobs: int
+) -> Iterator[tuple[ScoringTask, dict | Exception]]:
     """Score in several processes; if a library crashes, only its own score is lost.
 
     Args:
@@ -115,7 +117,7 @@ def outcomes(tasks: Sequence[Task], num_jobs: int) -> Iterator[tuple[Task, dict 
     """
     pending = deque(tasks)
     while pending:
-        running: dict[Future, Task] = {}
+        running: dict[Future, ScoringTask] = {}
         try:
             with _single_threaded_workers(min(num_jobs, len(pending))) as pool:
                 while pending or running:
@@ -130,7 +132,7 @@ def outcomes(tasks: Sequence[Task], num_jobs: int) -> Iterator[tuple[Task, dict 
                 yield task, _score_apart(task)
 
 
-def _submit(pool: ProcessPoolExecutor, task: Task, protocols: Sequence[str]) -> Future:
+def _submit(pool: ProcessPoolExecutor, task: ScoringTask, protocols: Sequence[str]) -> Future:
     return pool.submit(score_utterance, task.utterance, task.source, protocols)
 
 
@@ -143,7 +145,7 @@ def _result(future: Future) -> dict | Exception:
         return error
 
 
-def _score_apart(task: Task) -> dict | Exception:
+def _score_apart(task: ScoringTask) -> dict | Exception:
     """Score an utterance with each metric in a separate process."""
     record = {"id": task.utterance, "source": task.source, "scores": {}, "failed": {}, "code": {}}
     for name in task.protocols:

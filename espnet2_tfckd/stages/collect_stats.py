@@ -82,11 +82,11 @@ def _check(split_dir: Path, utterances: dict[str, str]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of :func:`collect_stats`."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, argument_default=argparse.SUPPRESS)
     parser.add_argument("--train_dir", required=True, help="data directory to train on")
     parser.add_argument("--valid_dir", required=True, help="data directory to validate on")
     parser.add_argument("--stats_dir", required=True, help="directory to write")
-    parser.add_argument("--audio_format", default="wav", help="of stage 3")
+    parser.add_argument("--audio_format", help="of stage 3")
     options = parser.parse_args(arguments)
     reason = collect_stats(**vars(options)) or "up to date"
     print(f"statistics: {options.stats_dir} ({reason})")

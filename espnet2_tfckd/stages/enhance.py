@@ -25,10 +25,10 @@ from espnet2_tfckd.data.freshness import (
 from espnet2_tfckd.data.locking import only_one
 from espnet2_tfckd.data.paths import refuse_overlap
 from espnet2_tfckd.deploy.streaming import separated
-from espnet2_tfckd.models.configuration import check_rate
+from espnet2_tfckd.models.configuration import CHECKPOINT, check_rate
 from espnet2_tfckd.models.cost import PROFILE, is_measured, profile_made_of, write_profile
 from espnet2_tfckd.models.inference import load_separate_speech, model_made_of
-from espnet2_tfckd.models.parallel import list_devices, outcomes
+from espnet2_tfckd.models.parallel import list_devices, run_on_all
 from espnet2_tfckd.scoring.parallel import MAX_NAMED
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ REVISION = 2  # raise it when the same model makes other audio of the same mixtu
 
 
 @dataclass(frozen=True)
-class Task:
+class EnhancementTask:
     """One utterance: its id, the scp entry of its mixture, and the file to write."""
 
     utterance: str
@@ -59,7 +59,7 @@ class Inference:
 
     exp_dir: str
     inference_model: str
-    sample_rate: int = 16000
+    sample_rate: int
     ref_channel: int | None = None
 
     def made_of(self) -> dict:
@@ -70,7 +70,9 @@ class Inference:
         return {**model, "options": options, "code": {"revision of the enhancement": REVISION}}
 
 
-def enhance_utterance(separate_speech: SeparateSpeech, task: Task, inference: Inference) -> None:
+def enhance_utterance(
+    separate_speech: SeparateSpeech, task: EnhancementTask, inference: Inference
+) -> None:
     """Enhance one utterance; write it with the length of its mixture, without rescaling.
 
     Raises:
@@ -178,7 +180,7 @@ def _enhance_missing(
     num_gpus: int,
 ) -> None:
     tasks = [
-        Task(utt, mixture, outputs[utt])
+        EnhancementTask(utt, mixture, outputs[utt])
         for utt, mixture in mixtures.items()
         if not outputs[utt].exists()
     ]
@@ -198,7 +200,7 @@ def _enhance_missing(
 
 def _load_and_run(
     inference: Inference,
-    tasks: list[Task],
+    tasks: list[EnhancementTask],
     num_jobs: int,
     num_gpus: int,
     made: dict,
@@ -224,7 +226,7 @@ def _load_and_run(
     problems = []
     devices = list_devices(num_jobs, num_gpus, len(tasks))
     enhance_one = partial(enhance_utterance, inference=inference)
-    errors = outcomes(separate_speech, enhance_one, tasks, devices)
+    errors = run_on_all(separate_speech, enhance_one, tasks, devices)
     for error in tqdm(errors, "enhancing", len(tasks), unit="utt"):
         if error:
             problems.append(str(error))
@@ -242,7 +244,7 @@ def get_parser() -> argparse.ArgumentParser:
         prog="python -m espnet2_tfckd.stages.enhance", description=__doc__
     )
     parser.add_argument("--exp_dir", required=True, help="experiment directory with config.yaml")
-    parser.add_argument("--inference_model", default="valid.loss.best.pth", help="checkpoint in it")
+    parser.add_argument("--inference_model", default=CHECKPOINT, help="checkpoint in it")
     parser.add_argument("--data_dir", required=True, help="data directory to enhance")
     parser.add_argument("--output_dir", required=True, help="directory of the enhanced audio")
     parser.add_argument("--nj", type=at_least_one, default=1, help="processes when on the CPU")

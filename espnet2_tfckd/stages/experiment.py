@@ -16,12 +16,12 @@ from pathlib import Path
 
 from espnet2_tfckd.cli import run_command
 from espnet2_tfckd.data.locking import only_one
-from espnet2_tfckd.experiment.jobs import MODEL
 from espnet2_tfckd.experiment.plan import Plan
 from espnet2_tfckd.experiment.results import TEACHER, take_over, write_results
 from espnet2_tfckd.experiment.runner import Runner
 from espnet2_tfckd.experiment.settings import Arm, Experiment, read_experiment
 from espnet2_tfckd.experiment.workspace import Workspace
+from espnet2_tfckd.models.configuration import CHECKPOINT
 from espnet2_tfckd.models.inference import model_files
 from espnet2_tfckd.processes import cpu_cores
 
@@ -63,7 +63,7 @@ def run_experiment(options: argparse.Namespace) -> int:
     experiment = read_experiment(options.config)
     teacher_exp = options.teacher_exp or (options.results / TEACHER if options.take_over else None)
     if teacher_exp:
-        model_files(teacher_exp, MODEL)
+        model_files(teacher_exp, CHECKPOINT)
     workspace = Workspace(
         experiment,
         options.data_dir,

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from espnet2_tfckd.cli import run_command
-from espnet2_tfckd.models.configuration import model_rate
+from espnet2_tfckd.models.configuration import CHECKPOINT, model_rate
 from espnet2_tfckd.models.inference import load_separate_speech
 
 _CONFIGURATION = ("encoder", "encoder_conf", "separator", "separator_conf", "decoder")
@@ -65,7 +65,7 @@ def get_parser() -> argparse.ArgumentParser:
         prog="python -m espnet2_tfckd.stages.export", description=__doc__
     )
     parser.add_argument("--exp_dir", required=True, help="experiment directory with config.yaml")
-    parser.add_argument("--inference_model", default="valid.loss.best.pth", help="checkpoint in it")
+    parser.add_argument("--inference_model", default=CHECKPOINT, help="checkpoint in it")
     parser.add_argument("--folder", help="where to write (default: <exp_dir>/onnx)")
     parser.add_argument("--license", help="licence of the model, for meta.json")
     parser.add_argument(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from espnet2_tfckd.cli import run_command
+from espnet2_tfckd.models.configuration import CHECKPOINT
 from espnet2_tfckd.models.published import fetch_model
 
 
@@ -15,7 +16,7 @@ def get_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--model_tag", required=True, help="id on the hub, or a packed .zip")
     parser.add_argument("--exp_dir", required=True, help="experiment directory to write")
-    parser.add_argument("--inference_model", default="valid.loss.best.pth", help="checkpoint in it")
+    parser.add_argument("--inference_model", default=CHECKPOINT, help="checkpoint in it")
     return parser
 
 

@@ -15,10 +15,7 @@ from espnet2_tfckd.data.locking import only_one
 
 
 def filter_data_dir(
-    in_dir: str | Path,
-    out_dir: str | Path,
-    min_wav_duration: float = 0.1,
-    max_wav_duration: float = 30.0,
+    in_dir: str | Path, out_dir: str | Path, min_wav_duration: float, max_wav_duration: float
 ) -> int:
     """Copy a data directory without the utterances outside a range of durations (in seconds).
 
@@ -60,8 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("in_dir", help="data directory to read")
     parser.add_argument("out_dir", help="data directory to write")
-    parser.add_argument("--min_wav_duration", type=float, default=0.1, help="in seconds")
-    parser.add_argument("--max_wav_duration", type=float, default=30.0, help="in seconds")
+    parser.add_argument("--min_wav_duration", type=float, required=True, help="in seconds")
+    parser.add_argument("--max_wav_duration", type=float, required=True, help="in seconds")
     options = parser.parse_args(arguments)
     dropped = filter_data_dir(**vars(options))
     print(f"dropped {dropped} utterances; filtered data directory: {options.out_dir}")

@@ -205,16 +205,14 @@ def _report(results: dict[str, dict], fs: int) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of :func:`format_data_dir`."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, argument_default=argparse.SUPPRESS)
     parser.add_argument("in_dir", help="data directory to read")
     parser.add_argument("out_dir", help="data directory to write")
-    parser.add_argument("--fs", type=hertz, default=16000, help="sampling rate, e.g. 16k")
-    parser.add_argument("--audio_format", choices=AUDIO_FORMATS, default="wav")
-    parser.add_argument("--ref_channel", type=int, default=0, help="of references with several")
-    parser.add_argument(
-        "--repeat_until", type=float, default=0.0, help="repeat shorter utterances (seconds)"
-    )
-    parser.add_argument("--nj", type=at_least_one, default=1, help="number of threads")
+    parser.add_argument("--fs", type=hertz, required=True, help="sampling rate, e.g. 16k")
+    parser.add_argument("--audio_format", choices=AUDIO_FORMATS)
+    parser.add_argument("--ref_channel", type=int, help="of references with several")
+    parser.add_argument("--repeat_until", type=float, help="repeat shorter utterances (seconds)")
+    parser.add_argument("--nj", type=at_least_one, help="number of threads")
     options = parser.parse_args(arguments)
     format_data_dir(**vars(options))
     print(f"formatted data directory: {options.out_dir}")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from espnet2_tfckd.cli import atomic_write, run_command
 from espnet2_tfckd.models.checkpoint import load_enhancement_model
+from espnet2_tfckd.models.configuration import CHECKPOINT
 from espnet2_tfckd.models.inference import model_files
 from espnet2_tfckd.models.packs import META
 
@@ -104,7 +105,7 @@ def get_parser() -> argparse.ArgumentParser:
         prog="python -m espnet2_tfckd.stages.pack", description=__doc__
     )
     parser.add_argument("--exp_dir", required=True, help="experiment directory with config.yaml")
-    parser.add_argument("--inference_model", default="valid.loss.best.pth", help="checkpoint in it")
+    parser.add_argument("--inference_model", default=CHECKPOINT, help="checkpoint in it")
     parser.add_argument("--outfile", required=True, help="zip file to write")
     parser.add_argument("--results", help="RESULTS.md to put in (default: the one beside exp_dir)")
     return parser

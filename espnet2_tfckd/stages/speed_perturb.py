@@ -98,7 +98,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("in_dir", help="data directory to read")
     parser.add_argument("out_dir", help="data directory to write")
-    parser.add_argument("--factors", default="0.9 1.0 1.1", help='e.g. "0.9 1.0 1.1" (default)')
+    parser.add_argument("--factors", required=True, help='such as "0.9 1.0 1.1"')
     parser.add_argument("--nj", type=at_least_one, default=1, help="number of threads")
     options = parser.parse_args(arguments)
     try:

@@ -15,7 +15,7 @@ from espnet2_tfckd.cli import atomic_write, hertz, run_command
 from espnet2_tfckd.data.datadir import read_scp
 from espnet2_tfckd.data.freshness import RECORD, change, changes, read_record, write_record
 from espnet2_tfckd.data.locking import LOCK, only_one
-from espnet2_tfckd.models.configuration import check_rate, read_configuration
+from espnet2_tfckd.models.configuration import CHECKPOINT, check_rate, read_configuration
 from espnet2_tfckd.training.log import Outcome, Progress
 from espnet2_tfckd.training.process import run_logged
 from espnet2_tfckd.training.settings import Training
@@ -196,14 +196,14 @@ def _resume_script(training: Training) -> str:
 
 def get_parser() -> argparse.ArgumentParser:
     """The command line of these stages."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, argument_default=argparse.SUPPRESS)
     parser.add_argument("--config", type=Path, required=True, help="YAML of ESPnet's options")
     parser.add_argument("--exp_dir", type=Path, required=True, help="experiment directory to write")
     parser.add_argument("--train_dir", required=True, help="data directory to train on")
     parser.add_argument("--valid_dir", required=True, help="data directory to validate on")
     parser.add_argument("--stats_dir", type=Path, required=True, help="directory of stage 5")
-    parser.add_argument("--audio_format", default="wav", help="of stage 3")
-    parser.add_argument("--ngpu", type=int, default=0, help="number of GPUs; 0: CPU")
+    parser.add_argument("--audio_format", help="of stage 3")
+    parser.add_argument("--ngpu", type=int, help="number of GPUs; 0: CPU")
     parser.add_argument("--distill_config", type=Path, help="YAML of the distillation")
     parser.add_argument("--teacher_exp", type=Path, help="experiment directory of the teacher")
     parser.add_argument(
@@ -214,10 +214,10 @@ def get_parser() -> argparse.ArgumentParser:
         "teacher.scp of the stage teacher_outputs; for schemes that compare outputs",
     )
     parser.add_argument(
-        "--inference_model", default="valid.loss.best.pth", help="checkpoint of teacher and student"
+        "--inference_model", default=CHECKPOINT, help="checkpoint of teacher and student"
     )
     parser.add_argument("--fs", type=hertz, help="sampling rate of the data, e.g. 16k")
-    parser.add_argument("--enh_args", default="", help='more of ESPnet\'s options: "--max_epoch 2"')
+    parser.add_argument("--enh_args", help='more of ESPnet\'s options: "--max_epoch 2"')
     parser.add_argument(
         "--overwrite",
         action="store_true",
@@ -230,8 +230,8 @@ def main() -> None:
     """Run the stage from the command line."""
     parser = get_parser()
     options = parser.parse_args()
-    teachers = [options.teacher_exp, options.teacher_outputs]
-    if len(list(filter(None, teachers))) != (1 if options.distill_config else 0):
+    teachers = {"teacher_exp", "teacher_outputs"} & vars(options).keys()
+    if len(teachers) != ("distill_config" in options):
         parser.error("--distill_config and one of --teacher_exp and --teacher_outputs go together")
     print(f"trained model: {train(Training(**vars(options)))}")
 

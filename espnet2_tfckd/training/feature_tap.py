@@ -12,7 +12,7 @@ import torch
 from einops import EinopsError, rearrange
 from torch import nn
 
-from espnet2_tfckd.distiller.abs_distiller import SETS, FeatureSets
+from espnet2_tfckd.distiller.abs_distiller import FEATURE_SETS, FeatureSets
 
 _LAYOUT = "b c t f"
 
@@ -88,13 +88,15 @@ class FeatureTap:
         separator: nn.Module,
         option: str = "features",
     ):
-        if set(layers) != set(SETS) or not all(layers.values()):
+        if set(layers) != set(FEATURE_SETS) or not all(layers.values()):
             raise ValueError(
-                f"{option} must name layers for each of {', '.join(SETS)}; it has "
+                f"{option} must name layers for each of {', '.join(FEATURE_SETS)}; it has "
                 f"{', '.join(layers) or 'nothing'}"
             )
         self.option = option
-        self.layers = {name: [self._layer(entry) for entry in layers[name]] for name in SETS}
+        self.layers = {
+            name: [self._layer(entry) for entry in layers[name]] for name in FEATURE_SETS
+        }
         paths = [path for path, _ in separator.named_modules() if path]
         for layer in (layer for layers in self.layers.values() for layer in layers):
             if layer.path not in paths:

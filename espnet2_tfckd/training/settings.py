@@ -8,13 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from espnet2_tfckd.data.datadir import read_scp
 from espnet2_tfckd.data.entries import file_of
 from espnet2_tfckd.data.freshness import made_of
 from espnet2_tfckd.distiller import DEFAULT_SCHEME
-from espnet2_tfckd.models.configuration import rate_arguments
+from espnet2_tfckd.models.configuration import rate_arguments, read_yaml
 from espnet2_tfckd.training.process import data_arguments
 from espnet2_tfckd.training.statistics import SHAPE_FILES, data_digests
 
@@ -62,19 +60,10 @@ class Training:
         """Contents of the YAML, with those of the distillation's YAML added key by key.
 
         Raises:
-            FileNotFoundError: If the YAML file is not there.
-            ValueError: If it is not valid YAML, or holds no options.
+            As :func:`read_yaml`.
         """
-        merged: dict = {}
-        for path in filter(None, (self.config, self.distill_config)):
-            try:
-                contents = yaml.safe_load(path.read_text(encoding="utf-8"))
-            except yaml.YAMLError as error:
-                raise ValueError(f"{path} is not valid YAML: {error}") from error
-            if not isinstance(contents, dict):
-                raise ValueError(f"{path} holds no options, as in 'max_epoch: 10'")
-            merged = _merged(merged, contents)
-        return merged
+        merged = read_yaml(self.config)
+        return _merged(merged, read_yaml(self.distill_config)) if self.distill_config else merged
 
     def changes_by_distillation(self) -> list[str]:
         """Options of the student's YAML that the distillation's sets to something else."""

@@ -18,10 +18,10 @@ import torch
 
 from espnet2_tfckd.data.datadir import read_data_dir
 from espnet2_tfckd.data.entries import read_entry
-from espnet2_tfckd.distiller.abs_distiller import SETS
+from espnet2_tfckd.distiller.abs_distiller import FEATURE_SETS
 from espnet2_tfckd.distiller.similarity import layer_similarities, symmetric_divergence
-from espnet2_tfckd.experiment.jobs import MODEL
 from espnet2_tfckd.models.checkpoint import load_enhancement_model
+from espnet2_tfckd.models.configuration import CHECKPOINT
 from espnet2_tfckd.models.inference import model_files
 from espnet2_tfckd.training.model import with_features
 
@@ -53,7 +53,7 @@ def losses(student, teacher, mixture, reference) -> dict[str, torch.Tensor]:
         "enhancement": negative_snr(own.waveform, reference),
         "response": negative_snr(own.waveform, its.waveform),
     }
-    for name in SETS:
+    for name in FEATURE_SETS:
         layers = [[layer_similarities(x) for x in side.feature_sets[name]] for side in (own, its)]
         for i, of_student in enumerate(layers[0]):
             for j, of_teacher in enumerate(layers[1]):
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=4, help="batches of 8 chunks of 1 s")
     args = parser.parse_args()
     student, teacher = (
-        load_enhancement_model(*model_files(exp_dir, MODEL)).eval()
+        load_enhancement_model(*model_files(exp_dir, CHECKPOINT)).eval()
         for exp_dir in (args.student_exp, args.teacher_exp)
     )
     student.requires_grad_(True)

@@ -186,7 +186,7 @@ def measure_streaming(channels: int, heads: int, minutes: float) -> dict:
     """A causal student of one block, exported: milliseconds a frame of 16 ms in onnxruntime."""
     import numpy as np
 
-    from espnet2_tfckd.deploy.onnx_enhance import Enhancer
+    from espnet2_tfckd.deploy.onnx_enhance import ExportedModel
     from espnet2_tfckd.deploy.onnx_export import export_onnx
     from espnet2_tfckd.models.configuration import Rate
 
@@ -194,7 +194,7 @@ def measure_streaming(channels: int, heads: int, minutes: float) -> dict:
     rng = np.random.default_rng(0)
     with tempfile.TemporaryDirectory() as folder:
         meta = export_onnx(model, folder, Rate(16000, stated=True))
-        enhancer = Enhancer(folder)
+        enhancer = ExportedModel(folder)
         milliseconds = []
         for _ in range(int(minutes * 60 * 16000 / 256)):
             frame = rng.standard_normal((1, 1, BINS)) + 1j * rng.standard_normal((1, 1, BINS))

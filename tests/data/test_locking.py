@@ -107,7 +107,7 @@ WORK = {
     "stage 1, unpacking": unpacking,
     "stage 2": stage(lambda source, target: speed_perturb(source, target, [0.9, 1.0])),
     "stage 3": stage(format_data_dir),
-    "stage 4": stage(filter_data_dir),
+    "stage 4": stage(partial(filter_data_dir, min_wav_duration=0.1, max_wav_duration=30)),
     "stage 4, noise": noise,
 }
 

@@ -124,7 +124,7 @@ def test_an_export_without_the_record_in_its_networks_is_read(folder):
 
 
 def test_a_network_that_fails_later_is_reported_by_file(folder, tmp_path, monkeypatch, capsys):
-    from espnet2_tfckd.deploy.onnx_enhance import Enhancer
+    from espnet2_tfckd.deploy.onnx_enhance import ExportedModel
 
     class Fail(Exception):
         """As onnxruntime's, of no kind that a command line reports."""
@@ -132,7 +132,7 @@ def test_a_network_that_fails_later_is_reported_by_file(folder, tmp_path, monkey
     def fail(self, spectrum):
         raise Fail("out of memory")
 
-    monkeypatch.setattr(Enhancer, "step", fail)
+    monkeypatch.setattr(ExportedModel, "step", fail)
     soundfile.write(tmp_path / "a.wav", np.zeros(2000), 16000)
     call = ["enhance", tmp_path / "a.wav", "-o", tmp_path / "b.wav", "--model", folder]
     lines = fails(monkeypatch, capsys, *call)

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 
 from espnet2_tfckd.deploy import onnx_export
-from espnet2_tfckd.deploy.onnx_enhance import Enhancer
+from espnet2_tfckd.deploy.onnx_enhance import ExportedModel
 from espnet2_tfckd.deploy.onnx_export import export_onnx
 from espnet2_tfckd.deploy.streaming import separated
 from espnet2_tfckd.models.configuration import Rate
@@ -57,7 +57,7 @@ def test_any_length_is_enhanced_as_torch_does_it(causal, offline, samples):
     from espnet2_tfckd.deploy.enhancer import TorchEnhancer
 
     mixture = 0.1 * np.random.default_rng(samples).standard_normal((samples, 1)).astype(np.float32)
-    estimate = Enhancer(causal[1], offline).enhance(mixture)
+    estimate = ExportedModel(causal[1], offline).enhance(mixture)
     (expected,) = [np.concatenate(list(TorchEnhancer(causal[0]).enhance([mixture])))]
     assert len(estimate) == samples and np.abs(estimate).max() < 10 * np.abs(mixture).max()
     np.testing.assert_allclose(estimate, expected, atol=1e-5)
@@ -65,11 +65,11 @@ def test_any_length_is_enhanced_as_torch_does_it(causal, offline, samples):
 
 def test_every_recording_starts_from_fresh_states(causal):
     """The second one is enhanced as if it were the first."""
-    enhancer = Enhancer(causal[1])
+    enhancer = ExportedModel(causal[1])
     assert enhancer.streaming
     mixtures = 0.1 * np.random.default_rng(0).standard_normal((2, 3000, 1)).astype(np.float32)
     second = [enhancer.enhance(mixture) for mixture in mixtures][1]
-    np.testing.assert_array_equal(second, Enhancer(causal[1]).enhance(mixtures[1]))
+    np.testing.assert_array_equal(second, ExportedModel(causal[1]).enhance(mixtures[1]))
 
 
 @pytest.mark.parametrize(

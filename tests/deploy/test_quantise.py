@@ -14,7 +14,7 @@ import soundfile
 from espnet2_tfckd.data.datadir import DataDir, write_data_dir
 from espnet2_tfckd.deploy import command
 from espnet2_tfckd.deploy.enhancer import load_enhancer
-from espnet2_tfckd.deploy.onnx_enhance import Enhancer
+from espnet2_tfckd.deploy.onnx_enhance import ExportedModel
 from espnet2_tfckd.deploy.quantise import quantise_export
 from espnet2_tfckd.scoring.metrics import si_sdr
 from espnet2_tfckd.stages import export
@@ -80,7 +80,7 @@ def test_the_loss_is_the_difference_of_the_scores(quantised, data_dir):
     mixture, _ = soundfile.read(data_dir / "ann-0_mix.wav", dtype="float32", always_2d=True)
     reference, _ = soundfile.read(data_dir / "ann-0_ref.wav")
     scores = [
-        si_sdr(reference, Enhancer(quantised, int8=precision).enhance(mixture), RATE)
+        si_sdr(reference, ExportedModel(quantised, int8=precision).enhance(mixture), RATE)
         for precision in (True, False)
     ]
     assert int8["si_sdr_change"] == pytest.approx(scores[0] - scores[1], abs=1e-4)
@@ -90,7 +90,7 @@ def test_the_loss_is_the_difference_of_the_scores(quantised, data_dir):
 def test_estimates_are_close_to_those_of_the_original_and_not_the_same(quantised, name):
     mixture = speech(5)[:, None]
     original, estimate = (
-        Enhancer(quantised, name == "offline", int8).enhance(mixture).astype(np.float64)
+        ExportedModel(quantised, name == "offline", int8).enhance(mixture).astype(np.float64)
         for int8 in (False, True)
     )
     assert CLOSE_DB[name] < si_sdr(original, estimate, RATE) < 100
@@ -99,7 +99,7 @@ def test_estimates_are_close_to_those_of_the_original_and_not_the_same(quantised
 def test_the_example_and_the_command_take_the_option(quantised, tmp_path, monkeypatch):
     mixture = speech(6, 5000)
     soundfile.write(tmp_path / "noisy.wav", mixture, RATE, "FLOAT")
-    expected = Enhancer(quantised, int8=True).enhance(mixture[:, None])
+    expected = ExportedModel(quantised, int8=True).enhance(mixture[:, None])
     files = [str(tmp_path / name) for name in ("noisy.wav", "example.wav")]
     done = subprocess.run([sys.executable, str(quantised / "enhance.py"), *files, "--int8"])
     assert done.returncode == 0
@@ -127,7 +127,7 @@ def test_the_stage_writes_them_when_asked_to_and_removes_old_ones(
     with pytest.raises(ValueError, match="onnx holds no int8 networks"):
         load_enhancer(str(folder), int8=True)
     with pytest.raises(ValueError, match="onnx holds no int8 networks"):
-        Enhancer(folder, int8=True)
+        ExportedModel(folder, int8=True)
 
 
 @pytest.mark.parametrize("options", [["--quantise"], ["--data_dir", "somewhere"]])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from espnet2_tfckd.distiller.abs_distiller import SETS, DistillInputs, Sizes
+from espnet2_tfckd.distiller.abs_distiller import FEATURE_SETS, DistillInputs, Sizes
 from espnet2_tfckd.distiller.i2srf_tfckd import I2SRFTFCKDDistiller
 from tests.distiller.features import all_features, random_inputs, shapes
 from tests.golden_data import golden_files, load_golden, numbered, relative_error
@@ -81,7 +81,7 @@ def golden_case(path):
     """The distiller with the golden weights, and the features of student and teacher."""
     arrays = load_golden(path)
     sides = {
-        side: {name: numbered(arrays, f"{side}.{name}") for name in SETS}
+        side: {name: numbered(arrays, f"{side}.{name}") for name in FEATURE_SETS}
         for side in ("student", "teacher")
     }
     sizes = [

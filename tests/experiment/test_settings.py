@@ -96,8 +96,8 @@ class TestSettings:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("extends: own.yaml", "conf/own.yaml extends itself"),
-            ("extends: [a]", "extends must be the name of a file beside own.yaml, not ..a"),
+            ("extends: own.yaml", "it extends itself"),
+            ("extends: [a]", "extends must be the name of a file beside it, not ..a"),
             ("extends: experiment.yaml\ncolour: red", "colour is unknown"),
             ("extends: experiment.yaml\nenh_args: 3", "enh_args must be text, not 3"),
             ("extends: experiment.yaml\ntuning: 3", "tuning must be 'key: value' lines"),

@@ -190,7 +190,8 @@ class TestFormat:
         assert [hertz(text) for text in ("16k", "8000", "44.1k")] == [16000, 8000, 44100]
 
     def test_command_line_says_the_problem_and_nothing_else(self, tmp_path, capsys, monkeypatch):
-        monkeypatch.setattr("sys.argv", ["format", str(tmp_path / "none"), str(tmp_path / "out")])
+        folders = [str(tmp_path / "none"), str(tmp_path / "out")]
+        monkeypatch.setattr("sys.argv", ["format", *folders, "--fs", "16k"])
         with pytest.raises(SystemExit) as stop:
             run_command(format_stage.main)
         assert stop.value.code == 1
@@ -226,11 +227,12 @@ class TestFilter:
     def test_unreadable_audio_is_named(self, pairs_dir, tmp_path):
         (pairs_dir / "ann-2_m.wav").write_bytes(b"no audio")
         with pytest.raises(ValueError, match="ann-2: .*not readable audio"):
-            filter_data_dir(pairs_dir, tmp_path / "out")
+            filter_data_dir(pairs_dir, tmp_path / "out", 0.1, 30)
 
     def test_last_line_says_where_the_output_is(self, pairs_dir, tmp_path, capsys):
         out = str(tmp_path / "out")
-        filter_stage.main([str(pairs_dir), out, "--max_wav_duration", "0.9"])
+        limits = ["--min_wav_duration", "0.1", "--max_wav_duration", "0.9"]
+        filter_stage.main([str(pairs_dir), out, *limits])
         assert capsys.readouterr().out == f"dropped 1 utterances; filtered data directory: {out}\n"
 
 

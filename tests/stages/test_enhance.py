@@ -22,7 +22,7 @@ CHECKPOINT = "valid.loss.best.pth"
 
 @pytest.fixture
 def inference(tiny_model):
-    return Inference(str(tiny_model), CHECKPOINT)
+    return Inference(str(tiny_model), CHECKPOINT, 16000)
 
 
 @pytest.fixture

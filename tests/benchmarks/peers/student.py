@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from espnet2_tfckd.deploy.onnx_enhance import Enhancer
+from espnet2_tfckd.deploy.onnx_enhance import ExportedModel
 from espnet2_tfckd.deploy.streaming import enhanced_frames
 from tests.benchmarks.peers.model import Model
 
@@ -21,7 +21,7 @@ class ExportedStudent(Model):
     delay, streams = 0, True  # the loop around the network starts half a window early
 
     def __init__(self, folder: str):
-        self._enhancer = Enhancer(folder)
+        self._enhancer = ExportedModel(folder)
         meta = self._enhancer.meta
         self.sample_rate, self.latency_ms = meta["sample_rate"], meta["latency_ms"]
 
