@@ -67,8 +67,8 @@ def parse_yaml(text: bytes, source: str):
         source: What the file is called in messages.
 
     Raises:
-        ValueError: If it is not valid YAML, gives a name twice, holds tags other than those of plain
-            values, or is too large; an alias counts as all that it stands for.
+        ValueError: If it is not valid YAML, gives a name twice, holds tags other than those of
+            plain values, or is too large; an alias counts as all that it stands for.
 
     Examples:
         >>> parse_yaml(b"a: [1, 2]", "a.yaml")
