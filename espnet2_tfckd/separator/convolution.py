@@ -7,11 +7,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from espnet2_tfckd.functional import prelu
-from espnet2_tfckd.separator import winograd
 from espnet2_tfckd.separator.normalization import instance_norm
 from espnet2_tfckd.separator.stream import Stream
-
-WINOGRAD_CHANNELS = 128  # from this width on, fewer multiplications outweigh the transforms
 
 
 class ConvLayer(nn.Module):
@@ -64,36 +61,23 @@ class DenseBlock(nn.Module):
         self.past = 2 ** (depth - 1)  # frames that the largest dilation looks back
 
     def forward(self, x: torch.Tensor, stream: Stream) -> torch.Tensor:
-        fast = (
-            x.shape[1] >= WINOGRAD_CHANNELS and x.device.type == "cpu" and torch.is_grad_enabled()
-        )
-        convolve = self._convolve_by_tiles if fast else self._convolve
         inputs: list[torch.Tensor] = []
         for layer in self.dense:
-            padded = stream.with_past(x, self.past)
-            inputs.insert(0, winograd.transform_features(padded) if fast else padded)
+            inputs.insert(0, stream.with_past(x, self.past))
             skip = self.past - layer.conv.dilation[0]
-            total = convolve([past[:, :, skip:] for past in inputs], layer.conv, x)
+            total = self._convolve([past[:, :, skip:] for past in inputs], layer.conv)
             x = layer.activate(total, stream)
         return x
 
     @staticmethod
-    def _convolve(inputs, conv, x):
+    def _convolve(inputs: list[torch.Tensor], conv: nn.Conv2d) -> torch.Tensor:
         total = None
-        for feature, kernel in zip(inputs, conv.weight.split(x.shape[1], dim=1), strict=True):
+        kernels = conv.weight.split(conv.out_channels, dim=1)
+        for feature, kernel in zip(inputs, kernels, strict=True):
             bias = conv.bias if total is None else None
             part = F.conv2d(feature, kernel, bias, padding=(0, 1), dilation=conv.dilation)
             total = part if total is None else total + part
         return total
-
-    @staticmethod
-    def _convolve_by_tiles(inputs, conv, x):
-        kernels = conv.weight.split(x.shape[1], dim=1)
-        total = sum(
-            winograd.convolve(feature, kernel, conv.dilation[0])
-            for feature, kernel in zip(inputs, kernels, strict=True)
-        )
-        return winograd.transform_outputs(total, x.shape[3]) + conv.bias.view(-1, 1, 1)
 
 
 class PointwiseLayer(nn.Module):

@@ -27,9 +27,6 @@ def causal(causal_exp, causal_onnx):
     return causal_exp, causal_onnx
 
 
-CHECKPOINT = "valid.loss.best.pth"
-
-
 def run_example(folder, mixture, tmp_path, *options):
     soundfile.write(tmp_path / "noisy.wav", mixture, 16000, "FLOAT")
     files = [str(tmp_path / name) for name in ("noisy.wav", "enhanced.wav")]

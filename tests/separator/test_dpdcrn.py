@@ -2,10 +2,8 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch.nn import functional as F
 from torch_complex.tensor import ComplexTensor
 
-from espnet2_tfckd.separator import convolution, winograd
 from espnet2_tfckd.separator.dpdcrn import DPDCRNSeparator
 from tests.golden_data import golden_files, load_golden, numbered, relative_error
 from tests.oracles.dpdcrn import NaiveDPDCRN
@@ -191,26 +189,3 @@ def test_another_number_of_channels_is_refused_by_name():
 def test_sizes_that_do_not_fit_are_refused(sizes, message):
     with pytest.raises(ValueError, match=message):
         DPDCRNSeparator(**{"input_dim": 257, **sizes})
-
-
-@pytest.mark.parametrize("bins", [7, 8, 64])
-@pytest.mark.parametrize("dilation", [1, 4])
-def test_winograd_convolution_equals_the_direct_one(bins, dilation):
-    torch.manual_seed(0)
-    feature = torch.randn(2, 3, 9, bins, dtype=torch.float64)
-    kernel = torch.randn(5, 3, 2, 3, dtype=torch.float64)
-    direct = F.conv2d(feature, kernel, padding=(0, 1), dilation=(dilation, 1))
-    tiles = winograd.transform_features(feature)
-    products = winograd.convolve(tiles, kernel, dilation)
-    torch.testing.assert_close(winograd.transform_outputs(products, bins), direct)
-
-
-def test_wide_networks_take_fewer_multiplications_with_the_same_result(monkeypatch):
-    torch.manual_seed(0)
-    separator = DPDCRNSeparator(257, channels=16)
-    mixture = spectrum(1, 9, 257)
-    direct, _ = enhance(separator, mixture)
-    monkeypatch.setattr(convolution, "WINOGRAD_CHANNELS", 16)
-    by_tiles, _ = enhance(separator, mixture)
-    assert not torch.equal(direct, by_tiles)  # it did take the other way
-    assert relative_error(torch.view_as_real(by_tiles), torch.view_as_real(direct)) < 1e-5
