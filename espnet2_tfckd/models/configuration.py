@@ -112,7 +112,7 @@ def _count(node: yaml.Node, sizes: dict[int, int | None]) -> int:
         names = Counter(key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode))
         if twice := [name for name, count in names.items() if count > 1]:
             raise yaml.YAMLError(
-                f"{twice[0]!r} is there twice, line {node.start_mark.line + 1} and on"
+                f"{twice[0]!r} is given twice, line {node.start_mark.line + 1} and on"
             )
         size = 1 + sum(_count(part, sizes) for pair in node.value for part in pair)
     elif isinstance(node, yaml.SequenceNode):

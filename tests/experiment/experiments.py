@@ -71,5 +71,5 @@ def write_configs(contents):
     for name in ("student", "teacher"):
         Path(f"conf/{name}.yaml").write_text("max_epoch: 5\n")
     for name in ("ours", "part", "rival"):
-        Path(f"conf/{name}.yaml").write_text("distiller: x\ndistill_weight: 1.0\n")
+        Path(f"conf/{name}.yaml").write_text("distiller: at\ndistill_weight: 1.0\n")
     Path("conf/experiment.yaml").write_text(yaml.safe_dump(contents, sort_keys=False))

@@ -216,11 +216,11 @@ class TestPiecesAndReruns:
     def test_changed_inputs_are_named_and_only_what_depends_on_them_is_redone(
         self, finished, capsys
     ):
-        Path("conf/rival.yaml").write_text("distiller: y\ndistill_weight: 1.0\n")
+        Path("conf/rival.yaml").write_text("distiller: sp\ndistill_weight: 1.0\n")
         status, commands = run()
         assert status == 0
         assert {command.split()[1] for command in commands} == {"exp/rival/seed1"}
-        assert "rival, seed 1 (weight 1): redone, since distiller was 'x', is 'y'" in (
+        assert "rival, seed 1 (weight 1): redone, since distiller was 'at', is 'sp'" in (
             capsys.readouterr().out
         )
 
@@ -261,7 +261,7 @@ class TestPiecesAndReruns:
 
     def test_only_what_has_the_present_inputs_is_taken_over(self, finished):
         remove_jobs()
-        Path("conf/rival.yaml").write_text("distiller: y\ndistill_weight: 1.0\n")
+        Path("conf/rival.yaml").write_text("distiller: sp\ndistill_weight: 1.0\n")
         _, commands = run("--take_over")
         assert {command.split()[1] for command in commands} == {"exp/rival/seed1"}
 

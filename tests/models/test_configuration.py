@@ -19,7 +19,7 @@ def test_options_with_their_values(tmp_path):
     ("text", "message"),
     [
         ("a: [", "a.yaml is not valid YAML .*line 1.*: correct or replace it"),
-        ("a: 1\nb: {c: 1, c: 2}", "a.yaml .*'c' is there twice, line 2"),
+        ("a: 1\nb: {c: 1, c: 2}", "a.yaml .*'c' is given twice, line 2"),
         ("a: !!python/name:os.system", "a.yaml is not valid YAML"),
         (BOMB, "a.yaml .*stand for too many values"),
         ("#" * (MAX_YAML_BYTES + 1), "a.yaml has .* bytes, more than"),
