@@ -107,7 +107,7 @@ class Plan:
         for arm, seed in ordered_runs(self.arms):
             if arm.distill_config is None:
                 yield workspace.run_job(arm, seed, None)
-            elif self.has_teacher():
+            elif arm.teacher_command or self.has_teacher():
                 search = self.search(arm)
                 yield from search.jobs
                 if search.weight is not None:

@@ -26,6 +26,8 @@ class Arm:
         weight_of: Arm whose tuned weight is used.
         enh_args: ESPnet's options for this arm alone; they override those of the experiment.
         student_config: Options of another network, used instead of the experiment's student.
+        teacher_command: A teacher that is a command with ``{input}`` and ``{output}``, instead of
+            that of the experiment; see :mod:`espnet2_tfckd.stages.teacher_outputs`.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Arm:
     weight_of: str | None = None
     enh_args: str = ""
     student_config: Path | None = None
+    teacher_command: str | None = None
 
 
 @dataclass(frozen=True)
@@ -184,6 +187,8 @@ def _check_arm(arm: Arm, experiment: Experiment) -> None:
             f"arm {arm.name}: there is no distill_config, no enh_args and no student_config, by "
             f"which it would differ from {experiment.baseline}"
         )
+    if arm.teacher_command and arm.distill_config is None:
+        raise ValueError(f"arm {arm.name}: there is no use for a teacher without a distill_config")
     if arm.distill_config is None and (arm.tune or arm.weight_of):
         raise ValueError(f"arm {arm.name}: there is no weight without a distill_config")
     if arm.tune and arm.weight_of:

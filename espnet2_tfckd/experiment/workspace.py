@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from espnet2_tfckd.data.datadir import read_data_dir
 from espnet2_tfckd.data.freshness import (
     audio_of,
     content_digest,
+    digest_of,
     made_of,
     read_record,
     without_stamps,
@@ -121,6 +122,10 @@ class Workspace:
             )
         return float(weight)
 
+    def outputs_dir(self, teacher_command: str) -> Path:
+        """Where a command's estimates of the training mixtures are."""
+        return self.expdir / f"outputs_{digest_of(teacher_command)[:8]}"
+
     def _student(
         self, arm: Arm, seed: int, weight: float | None, directory: Path, enh_args: str
     ) -> dict:
@@ -129,11 +134,18 @@ class Workspace:
         options = " ".join(filter(None, (enh_args, arm.enh_args, f"--seed {seed}")))
         if arm.distill_config:
             options += f" --distill_weight {weight:g}"
-        training = self._training(config, directory, options, arm.distill_config)
+        training = self._training(
+            config, directory, options, arm.distill_config, arm.teacher_command
+        )
         return {"seed": seed, "weight": weight, **training}
 
     def _training(
-        self, config: Path, exp_dir: Path, enh_args: str, distill_config: Path | None = None
+        self,
+        config: Path,
+        exp_dir: Path,
+        enh_args: str,
+        distill_config: Path | None = None,
+        teacher_command: str | None = None,
     ) -> dict:
         """The fields of a job that say what is trained, and on what."""
         training = Training(
@@ -145,9 +157,13 @@ class Workspace:
             inference_model=CHECKPOINT,
             enh_args=enh_args,
             distill_config=distill_config,
-            teacher_exp=self.teacher_exp if distill_config else None,
+            teacher_exp=self.teacher_exp if distill_config and not teacher_command else None,
         )
         made = training.made_of(data=self._data)
+        if teacher_command:  # its estimates need not be there yet, nor be the same to the last bit
+            made["options"]["teacher_command"] = teacher_command
+            scp = self.outputs_dir(teacher_command) / "teacher.scp"
+            training = replace(training, teacher_outputs=scp)
         return {"training": tuple(training.arguments()), "training_inputs": without_stamps(made)}
 
     @cached_property

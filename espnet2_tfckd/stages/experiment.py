@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,22 @@ def selected(experiment: Experiment, arms: str, seeds: str) -> list[Arm]:
     return [arm for arm in chosen if arm.seeds]
 
 
+def write_outputs(plan: Plan, data_dir: Path, nj: int) -> None:
+    """Let those teachers that are commands enhance the training set, for arms that need it now.
+
+    Raises:
+        RuntimeError: If this fails; its errors have been printed.
+    """
+    unfinished = {job.arm for job in plan.jobs() if not job.record()}
+    commands = {arm.teacher_command: arm for arm in plan.arms if arm.name in unfinished}
+    for command in filter(None, commands):
+        output_dir = plan.workspace.outputs_dir(command)
+        call = [sys.executable, "-m", "espnet2_tfckd.stages.teacher_outputs", "--command", command]
+        call += ["--data_dir", str(data_dir / "train"), "--output_dir", str(output_dir)]
+        if subprocess.run([*call, "--nj", str(nj)]).returncode:
+            raise RuntimeError(f"the teacher of the arm {commands[command].name} failed: {command}")
+
+
 def run_experiment(options: argparse.Namespace) -> int:
     """Run what the command line asks for.
 
@@ -79,6 +96,7 @@ def run_experiment(options: argparse.Namespace) -> int:
     with only_one(options.expdir):
         if options.take_over:
             print(f"taken over from {options.results}: {take_over(whole, options.results)} jobs")
+        write_outputs(plan, options.data_dir, options.nj)
         runner = Runner(
             plan, options.nj, seconds, lambda: write_results(whole, options.results, command)
         )

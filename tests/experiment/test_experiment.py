@@ -161,6 +161,33 @@ class TestWholeExperiment:
         trained = [command for command in commands if command.startswith("train")]
         assert len(trained) == 1 and "--teacher_exp=mine" in trained[0]
 
+    def test_an_arm_may_have_a_command_as_its_teacher(self, recipe, monkeypatch):
+        calls, run_really = [], subprocess.run
+
+        def enhance(call, **options):
+            if "espnet2_tfckd.stages.teacher_outputs" not in call:
+                return run_really(call, **options)
+            calls.append(call)
+            return subprocess.CompletedProcess(call, 1 if Path("broken").exists() else 0)
+
+        monkeypatch.setattr(experiment.subprocess, "run", enhance)
+        outside = {**CONTENTS["arms"]["rival"], "teacher_command": "cp {input} {output}"}
+        write_configs({**CONTENTS, "arms": {**CONTENTS["arms"], "outside": outside}})
+        _, commands = run("--arms", "none outside")
+        (training,) = (c for c in commands if c.startswith("train exp/outside"))
+        (call,) = calls
+        folder = call[call.index("--output_dir") + 1]
+        assert call[call.index("--command") + 1] == "cp {input} {output}"
+        assert f"--teacher_outputs={folder}/teacher.scp" in training
+        assert "--teacher_exp" not in training
+        _, commands = run("--arms", "none outside")
+        assert len(calls) == 1 and not commands  # neither is done again
+        outside["teacher_command"] += " --strong"
+        write_configs({**CONTENTS, "arms": {**CONTENTS["arms"], "outside": outside}})
+        Path("broken").touch()
+        with pytest.raises(RuntimeError, match="the teacher of the arm outside failed: cp "):
+            run("--arms", "outside")
+
     def test_an_arm_may_train_another_network_than_the_student(self, recipe):
         arms = {**CONTENTS["arms"], "other": {"student_config": "conf/teacher.yaml", "seeds": [1]}}
         write_configs({**CONTENTS, "arms": arms})
