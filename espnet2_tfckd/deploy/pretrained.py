@@ -46,7 +46,7 @@ def write_samples(folder: str | Path) -> list[Path]:
             contents[folder / source.name] = source.read_bytes()
     for path, content in contents.items():
         if path.exists() and path.read_bytes() != content:
-            raise ValueError(f"{path} is there and is no sample: name another folder")
+            raise ValueError(f"{path} exists and is not a sample: name another folder")
     for path, content in contents.items():
         with atomic_write(path) as temporary:
             temporary.write_bytes(content)

@@ -188,7 +188,7 @@ def _check_arm(arm: Arm, experiment: Experiment) -> None:
             f"which it would differ from {experiment.baseline}"
         )
     if arm.teacher_command and arm.distill_config is None:
-        raise ValueError(f"arm {arm.name}: there is no use for a teacher without a distill_config")
+        raise ValueError(f"arm {arm.name}: a teacher is of use only with a distill_config")
     if arm.distill_config is None and (arm.tune or arm.weight_of):
         raise ValueError(f"arm {arm.name}: there is no weight without a distill_config")
     if arm.tune and arm.weight_of:

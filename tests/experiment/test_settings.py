@@ -58,7 +58,7 @@ class TestSettings:
             ("ours", {"distill_config": 3}, "arm ours: distill_config must be text, not 3"),
             ("part", {"weight_of": ["ours"]}, "arm part: weight_of must be text"),
             ("none", {"tune": True}, "arm none: there is no weight"),
-            ("none", {"teacher_command": "a"}, "arm none: there is no use for a teacher without"),
+            ("none", {"teacher_command": "a"}, "arm none: a teacher is of use only with"),
             (
                 "ours",
                 {"distill_config": None, "tune": False},

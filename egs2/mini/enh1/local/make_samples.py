@@ -27,7 +27,7 @@ NAMES = {
 CREDITS = """# Where the samples come from
 
 Six utterances of the mini corpus' test set, at 16 kHz: `noisy` holds the mixtures, `reference` the
-speech in them. Speech and noises are unchanged but for their level.
+speech in them. Speech and noises are unchanged except for their level.
 
 | sample | speech | noise | SNR (dB) |
 | --- | --- | --- | --- |
