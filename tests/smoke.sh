@@ -67,4 +67,7 @@ for model in "$pack" "$onnx"; do
     ls -l enhanced/*.wav
     rm -r enhanced
 done
+espnet2-tfckd samples # the first commands of the README, with the model that ships
+espnet2-tfckd enhance samples/noisy -o enhanced
+[ "$(ls enhanced/*.wav | wc -l)" -eq 6 ]
 say "all passed"
