@@ -46,7 +46,7 @@ def main() -> None:
         axis.set_xlabel("time (s)")
     figure.axes[0].set_yticks(range(0, rate // 2 + 1, 2000), range(0, rate // 2000 + 1, 2))
     figure.axes[0].set_ylabel("frequency (kHz)")
-    figure.savefig(Path(__file__).parent / "spectrograms.png", dpi=110)
+    figure.savefig(Path(__file__).parent / "spectrograms.png", dpi=80)
 
 
 if __name__ == "__main__":
