@@ -1,5 +1,6 @@
 """The extended sources of the mini corpus, on made-up packages."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -22,11 +23,11 @@ class TestExtendedTables:
         assert set(DEFAULT.packages) < set(EXTENDED.packages)
         assert set(DEFAULT.recordings) < set(EXTENDED.recordings)
 
-    def test_thirteen_speakers_to_train_on_and_no_language_of_validation_and_test(self):
+    def test_twelve_speakers_to_train_on_and_no_language_of_validation_and_test(self):
         speakers = {split: set() for split in EXTENDED.utterances}
         for row in EXTENDED.speakers:
             speakers[row.split].add(row.name)
-        assert speakers["train"] == TRAIN_UTTERANCES.keys() and len(speakers["train"]) == 13
+        assert speakers["train"] == TRAIN_UTTERANCES.keys() and len(speakers["train"]) == 12
         languages = {s: {n.partition("_")[0] for n in names} for s, names in speakers.items()}
         assert not languages["train"] & {"lt", "uk", "en", "it"}
         assert not languages["test_hard"] & (languages["train"] | {"lt", "uk", "en", "it"})
@@ -115,3 +116,16 @@ class TestExtended:
         ):
             done = subprocess.run([run, *options, "--help"], capture_output=True, text=True)
             assert re.search(rf"--test_sets {sets} +names", done.stdout), done.stdout
+
+
+@pytest.mark.skipif("MINI_SOURCE_DIR" not in os.environ, reason="needs the packages")
+def test_real_packages(tmp_path):
+    sizes = {"train_utts": 24, "valid_utts": 2, "test_utts": 2, "test_hard_utts": 24}
+    source_dir = os.environ["MINI_SOURCE_DIR"]
+    prepare_mini(tmp_path / "c", tmp_path / "d", sources="extended", **sizes, source_dir=source_dir)
+    for split in EXTENDED.utterances:
+        data = read_data_dir(tmp_path / "d" / split)
+        assert len(data) == sizes[f"{split}_utts"]
+        assert set(data.speaker.values()) == {
+            row.name for row in EXTENDED.speakers if row.split == split
+        }

@@ -9,7 +9,7 @@ case " ${*//=/ } " in *" --sources extended "*) test_sets="test test_hard" ;; es
 # Options of local/data.sh; empty ones are left to their defaults there.
 export corpus_options="
 sources=default  default, or extended: ten times the training speech and a harder test (1 GB to fetch)
-train_utts=     training utterances (default 400; extended: all, 4100)
+train_utts=     training utterances (default 400; extended: all, 3850)
 valid_utts=     validation utterances (default 40)
 test_utts=      test utterances (default 60)
 test_hard_utts=  utterances of the harder test set (extended only; default 120)
