@@ -1,7 +1,8 @@
 """The extended sources of the mini corpus: more speakers and noises to train on, a harder test.
 
-Validation and test set are those of the default sources. No language of theirs is added, and no
-talker or recording that they hold is trained on. Left out, because of what was measured:
+Validation and test set are those of the default sources. No language of theirs is added, no
+recording that they hold is trained on, and no voice that is like theirs by its embedding. Left out,
+because of what was measured:
 
 - speech of Tux Paint: Bulgarian (gated, and louder at 7 kHz than at 2 kHz) and Catalan (cut off at
   6 kHz, partly at 8 kHz) but for background talk, Spanish (clipped), and what lasts a minute at
@@ -9,7 +10,7 @@ talker or recording that they hold is trained on. Left out, because of what was 
 - letters of KLettres: Malayalam, Norwegian and Tswana (clipped), Arabic, Hebrew and Hungarian
   (noisy), Dutch (a voice much like a background talker of the validation set), and the languages of
   validation and test and of their background talkers
-- noise with an offset (fernland/night, mediterran/desertday, hell), with nothing above 1 kHz
+- noise with an offset (fernland/night, mediterran/desertday, hell), with 1 % of power above 1 kHz
   (desert2/day, desert2/rain, cave_wind), that another recording holds too (winter_forest/wind,
   keyboard-typing2), that is mostly silent (anvil), single cries and effects, synthetic noise, and
   talk (debate, helen)
