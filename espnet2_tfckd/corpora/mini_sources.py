@@ -1,53 +1,12 @@
-"""The sources of the mini corpus: a table each of packages, speakers and noises.
+"""The default sources of the mini corpus: a table each of packages, speakers and noises.
 
 Speech is split by speaker and noise by original recording, so that validation and test are
-unseen. A pattern is matched (``fnmatch``) against a file's path inside its package; a pattern
-``opensfx.cat:Title`` names one sound inside OpenTTD's sound archive by the start of its title.
+unseen.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-
-class Package(NamedTuple):
-    """A Debian package (``version`` is None: the newest that apt offers) or a pinned wheel.
-
-    ``renamed`` is the package's name in later releases of Debian and Ubuntu. There, a package of
-    the old name may be left that no longer has the files.
-    """
-
-    name: str
-    version: str | None
-    licence: str
-    credit: str
-    renamed: str | None = None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The names to look for, the preferred one first."""
-        return (self.renamed, self.name) if self.renamed else (self.name,)
-
-
-class Speaker(NamedTuple):
-    """A speaker, whose utterances make up ``share`` of the split."""
-
-    split: str
-    name: str
-    package: str
-    pattern: str
-    share: float
-
-
-class Recording(NamedTuple):
-    """A noise recording of one kind; kind ``babble`` is a group of background talkers."""
-
-    split: str
-    kind: str
-    name: str
-    package: str
-    pattern: str
-
+from espnet2_tfckd.corpora.sources import Package, Recording, Sources, Speaker
 
 PACKAGES = (
     Package("asterisk-core-sounds-en-g722", None, "CC-BY-SA-3.0", "recorded by Allison Smith"),
@@ -162,12 +121,14 @@ NOT_SPEECH = (
     r"|tt-\w+|screen-callee-options|conf-hasjoin|is|demo-\w+|queue-\w+ring\w*)\.g722$"
 )
 
-
-def patterns_of(package: str) -> list[str]:
-    """File patterns that the tables take from one package, its copyright and metadata included."""
-    rows = [*SPEAKERS, *RECORDINGS]
-    used = {row.pattern.partition(":")[0] for row in rows if row.package == package}
-    if package == TRANSCRIPTS[0]:
-        used.add(TRANSCRIPTS[1])
-    inside = {f"*/{pattern}" if pattern == "opensfx.cat" else pattern for pattern in used}
-    return sorted(inside | {"*/copyright", "*/readme.txt*", "*.dist-info/*"})
+DEFAULT = Sources(
+    folder="mini",
+    packages=PACKAGES,
+    speakers=SPEAKERS,
+    recordings=RECORDINGS,
+    kind_shares=KIND_SHARES,
+    utterances={"train": 400, "valid": 40, "test": 60},
+    not_speech=NOT_SPEECH,
+    transcribed=TRANSCRIBED_SPEAKER,
+    transcripts=TRANSCRIPTS,
+)

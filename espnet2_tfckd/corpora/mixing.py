@@ -6,6 +6,7 @@ Signals are mono arrays (T,); powers are mean squares; levels in decibels.
 from __future__ import annotations
 
 import numpy as np
+from scipy.signal import fftconvolve
 
 FRAME_SECONDS = 0.02
 PEAK = 0.97  # largest absolute sample of mixture and reference
@@ -101,3 +102,39 @@ def mix_at_snr(
     mixture = reference + noise * scale
     gain = min(1.0, PEAK / max(np.abs(mixture).max(), np.abs(reference).max()))
     return mixture * gain, reference * gain, gain
+
+
+def nearer(response: np.ndarray, times: float, seconds: float, rate: int) -> np.ndarray:
+    """The response of a room to a talker some times nearer to the microphone than in the recording.
+
+    Sound that comes directly falls with the distance, the reverberation hardly: beside the direct
+    sound (2.5 ms about the largest sample), the response is divided by ``times``. What comes after
+    ``seconds`` is cut off, because it is the noise of a measurement; the last fifth fades out.
+
+    Shape:
+        response: (L,); returns (seconds * rate,) or (L,) if that is shorter.
+
+    Examples:
+        >>> nearer(np.array([0.0, 0.0, 1.0, 0.5, 0.4, 0.2, 0.2]), 2.0, 6.0, 1).tolist()
+        [0.0, 0.0, 1.0, 0.25, 0.2, 0.0]
+    """
+    cut = response[: round(seconds * rate)]
+    direct, width = int(np.abs(cut).argmax()), round(0.0025 * rate)
+    is_direct = np.abs(np.arange(len(cut)) - direct) <= width
+    fade = max(1, len(cut) // 5)
+    gain = np.append(np.ones(len(cut) - fade), np.linspace(1, 0, fade + 1)[1:])
+    return np.where(is_direct, cut, cut * gain / times)
+
+
+def in_room(speech: np.ndarray, response: np.ndarray) -> np.ndarray:
+    """Speech as a microphone in a room hears it, without the delay of the direct sound.
+
+    Shape:
+        speech: (T,); response: (L,), whose largest sample is the direct sound; returns (T,).
+
+    Examples:
+        >>> in_room(np.array([1.0, 2.0, 0.0]), np.array([0.0, 1.0, 0.5])).round(6).tolist()
+        [1.0, 2.5, 1.0]
+    """
+    delay = int(np.abs(response).argmax())
+    return fftconvolve(speech, response)[delay : delay + len(speech)]

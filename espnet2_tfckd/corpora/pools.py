@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 
 import numpy as np
 import soundfile
 import soxr
-from scipy.signal import firwin2, lfilter, welch
+from scipy.signal import butter, firwin2, lfilter, sosfilt, welch
 
 from espnet2_tfckd.corpora.inspection import CLIPPED, clipped_share
 from espnet2_tfckd.corpora.mixing import active_power, frame_levels, loop_excerpt, trim
@@ -21,8 +23,10 @@ from espnet2_tfckd.data.entries import SILENCE
 
 RATE = 16000
 SHORTEST, STANDALONE, LONGEST = 2.0, 3.0, 6.0  # seconds
+LOWEST_VOICE = 70.0  # Hz
 QUIETEST = -100.0  # dB: no frame of a silent recording is louder
 DRAWS = 10  # of noise, before it is called silent
+MOST_TALKERS = 8  # at once, in babble
 
 SpeechClip = tuple[np.ndarray, list[Path]]
 
@@ -74,32 +78,51 @@ def read_opensfx(archive: str | Path, title: str) -> np.ndarray:
     raise ValueError(f'{archive} holds no sound titled "{title}"')
 
 
-def usable_recordings(files: Sequence[Path], rng: np.random.Generator) -> Iterator[SpeechClip]:
-    """Trimmed recordings at one level, in random order; silent and clipped ones are left out."""
+def usable_recordings(
+    files: Sequence[Path], rng: np.random.Generator, *, tidy: bool = False
+) -> Iterator[SpeechClip]:
+    """Trimmed recordings at one level, in random order; silent and clipped ones are left out.
+
+    With ``tidy=True``, of files that hold the same samples only one is taken, and rumble and mains
+    hum below the voice are filtered out.
+    """
     order = rng.permutation(len(files))
+    known = set()
     for path in (files[index] for index in order):
         signal = read_mono(path)
+        if tidy:
+            digest = hashlib.sha256(signal.tobytes()).digest()
+            if digest in known:
+                continue
+            known.add(digest)
         if len(signal) < 0.25 * RATE or np.abs(signal).max() < 0.01:
             continue
         if clipped_share(signal, path) > CLIPPED or frame_levels(signal, RATE).max() < QUIETEST:
             continue
+        if tidy:
+            signal = sosfilt(_rumble_filter(), signal).astype(np.float32)
         signal = trim(signal, RATE)
         yield signal / np.sqrt(active_power(signal, RATE)).astype(np.float32) * 0.05, [path]
 
 
+@cache
+def _rumble_filter() -> np.ndarray:
+    return butter(4, LOWEST_VOICE, "highpass", fs=RATE, output="sos")
+
+
 def speech_clips(
-    files: Sequence[Path], rng: np.random.Generator, *, join: bool = True
+    files: Sequence[Path], rng: np.random.Generator, *, join: bool = True, tidy: bool = False
 ) -> Iterator[SpeechClip]:
     """Clips of 2 to 6.5 s from one speaker's recordings, each with the files it came from.
 
     A recording that fits is a clip; a long one is cut at its quietest frames, and short ones are
     joined with brief pauses. ``join=False`` takes only recordings that already are a clip, so that
-    transcripts stay valid.
+    transcripts stay valid. ``tidy`` is that of :func:`usable_recordings`.
     """
     parts: list[np.ndarray] = []
     names: list[Path] = []
     target = rng.uniform(STANDALONE, LONGEST)
-    for signal, [path] in usable_recordings(files, rng):
+    for signal, [path] in usable_recordings(files, rng, tidy=tidy):
         seconds = len(signal) / RATE
         if (SHORTEST if not join else STANDALONE) <= seconds <= LONGEST:
             yield signal, [path]
@@ -198,10 +221,13 @@ class NoisePool:
         return excerpt, name
 
     def _babble(self, length: int, rng: np.random.Generator, _kind: str):
-        count = int(rng.integers(5, 9))
+        count = int(rng.integers(5, MOST_TALKERS + 1))
+        order = range(len(self.talkers))
+        if len(order) > MOST_TALKERS:
+            order = rng.permutation(len(order))
         noise = np.zeros(length)
         for number in range(count):
-            talk = self.talkers[number % len(self.talkers)]
+            talk = self.talkers[order[number % len(order)]]
             noise += loop_excerpt(talk, length, RATE, rng) * 10 ** (rng.uniform(-4, 4) / 20)
         return noise, f"babble_{count}"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,7 +16,11 @@ SPLITS = ("train", "valid", "test")
 
 @contextmanager
 def preparing(
-    data_dir: Path, files: Iterable[Path], options: dict, revision: int = 1
+    data_dir: Path,
+    files: Iterable[Path],
+    options: dict,
+    revision: int = 1,
+    names: Sequence[str] = SPLITS,
 ) -> Iterator[bool]:
     """Lock ``data_dir`` for this process, and say whether its data directories must be made.
 
@@ -25,10 +29,11 @@ def preparing(
     the audio compare its contents.
 
     Args:
-        data_dir: Holds ``train``, ``valid`` and ``test``.
+        data_dir: Holds the data directories.
         files: Recordings, and all other files that they are made of.
         options: All options that change the result.
         revision: Revision of the code that makes them; raise it when the code gives another result.
+        names: Names of the data directories.
 
     Yields:
         Whether there is something to do; if so, the earlier record is removed first.
@@ -38,13 +43,15 @@ def preparing(
         ValueError: If a data directory is there that this project did not write.
     """
     with only_one(data_dir):
-        made = _to_prepare(data_dir, files, options, revision)
+        made = _to_prepare(data_dir, files, options, revision, names)
         yield made is not None
         if made is not None:
             write_record(data_dir / RECORD, made)
 
 
-def _to_prepare(data_dir: Path, files: Iterable[Path], options: dict, revision: int) -> dict | None:
+def _to_prepare(
+    data_dir: Path, files: Iterable[Path], options: dict, revision: int, names: Sequence[str]
+) -> dict | None:
     """What the data directories should be made of; None if they are up to date."""
     record = data_dir / RECORD
     before = read_record(record)
@@ -52,21 +59,21 @@ def _to_prepare(data_dir: Path, files: Iterable[Path], options: dict, revision: 
         {str(path): path for path in files}, options, {"revision": revision}, contents=False
     )
     reason = change(before, made)
-    if not reason and not _are_whole(data_dir):
+    if not reason and not _are_whole(data_dir, names):
         reason = "some files are missing"
     if not reason:
         print("the data directories are up to date with these options")
         return None
-    _refuse_others(data_dir)
+    _refuse_others(data_dir, names)
     if before is not None:
         print(f"the data directories are made again: {reason}")
     record.unlink(missing_ok=True)
     return made
 
 
-def _refuse_others(data_dir: Path) -> None:
+def _refuse_others(data_dir: Path, names: Sequence[str]) -> None:
     """Refuse data directories of others before any work is done; writing refuses them too."""
-    for name in SPLITS:
+    for name in names:
         if (data_dir / name / "wav.scp").exists() and not (data_dir / name / MARKER).exists():
             raise ValueError(
                 f"{data_dir / name} is a data directory that stage 1 did not write and would "
@@ -74,10 +81,10 @@ def _refuse_others(data_dir: Path) -> None:
             )
 
 
-def _are_whole(data_dir: Path) -> bool:
-    """Whether the three data directories can be read and all their audio is there."""
+def _are_whole(data_dir: Path, names: Sequence[str]) -> bool:
+    """Whether all data directories can be read and all their audio is there."""
     try:
-        contents = [read_data_dir(data_dir / name) for name in SPLITS]
+        contents = [read_data_dir(data_dir / name) for name in names]
     except (ValueError, FileNotFoundError):
         return False
     return all(file.is_file() for data in contents for file in source_files(data))

@@ -12,14 +12,8 @@ import av
 import numpy as np
 import soundfile
 
-from espnet2_tfckd.corpora.mini_sources import (
-    PACKAGES,
-    RECORDINGS,
-    SPEAKERS,
-    TRANSCRIPTS,
-    Package,
-    Speaker,
-)
+from espnet2_tfckd.corpora.mini_sources import DEFAULT
+from espnet2_tfckd.corpora.sources import Package, Sources, Speaker
 
 RATE = 16000
 TAKES = (3.2, 4.0, 9.0, 1.7)  # seconds of the recordings of each speaker
@@ -33,25 +27,34 @@ def speech_like(seconds: float, seed: int, rate: int = RATE) -> np.ndarray:
     return 0.3 * rng.standard_normal(len(time)) * np.sin(2 * np.pi * 2 * time) ** 2 * 0.5
 
 
-def write_packages(folder: Path) -> Path:
+def room_response() -> np.ndarray:
+    """Direct sound after 10 ms, then a decaying tail."""
+    time = np.arange(RATE) / RATE
+    tail = 0.1 * np.random.default_rng(0).standard_normal(RATE) * np.exp(-8 * time)
+    return np.concatenate([np.zeros(RATE // 100), [0.9], tail])
+
+
+def write_packages(folder: Path, tables: Sources = DEFAULT, takes=TAKES) -> Path:
     """A folder for --source_dir with all packages; returns it."""
     packages: dict[str, dict[str, bytes]] = defaultdict(dict)
     titles: dict[str, bytes] = {}
-    for seed, row in enumerate((*SPEAKERS, *RECORDINGS)):
+    for seed, row in enumerate((*tables.speakers, *tables.recordings)):
         pattern, _, title = row.pattern.partition(":")
         if title:
             titles[title] = _encoded(speech_like(NOISE, seed), ".wav")
             continue
-        for take, seconds in enumerate(TAKES if isinstance(row, Speaker) else (NOISE,)):
+        for take, seconds in enumerate(takes if isinstance(row, Speaker) else (NOISE,)):
             path = f"take{take}".join(pattern.replace("[!mv]", "o").rsplit("*", 1))
             path = path.replace("*", "x") + ("" if "." in path else ".ogg")
             sound = _encoded(speech_like(seconds, 1000 * seed + take), Path(path).suffix)
             packages[row.package][path] = sound
+    for row in tables.rooms:
+        packages[row.package][row.pattern.replace("*", "x")] = _encoded(room_response(), ".wav")
     packages["openttd-opensfx"]["x/opensfx.cat"] = opensfx(titles)
     lines = "".join(f"take{take}: words of take\n" for take in range(len(TAKES)))
-    packages[TRANSCRIPTS[0]]["x/core-sounds-en.txt.gz"] = gzip.compress(lines.encode())
+    packages[tables.transcripts[0]]["x/core-sounds-en.txt.gz"] = gzip.compress(lines.encode())
     folder.mkdir(parents=True)
-    for package in PACKAGES:
+    for package in tables.packages:
         _write_package(folder, package, packages[package.name])
     return folder
 
@@ -83,7 +86,8 @@ def _encoded(signal: np.ndarray, suffix: str) -> bytes:
 
 def _write_package(folder: Path, package: Package, files: dict[str, bytes]) -> None:
     if package.version:
-        wheel = folder / f"{package.name}-{package.version}-py3-none-any.whl"
+        name = package.name.replace("-", "_")
+        wheel = folder / f"{name}-{package.version}-py3-none-any.whl"
         with zipfile.ZipFile(wheel, "w") as archive:
             for path, content in files.items():
                 archive.writestr(path, content)

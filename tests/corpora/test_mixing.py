@@ -3,8 +3,15 @@
 import numpy as np
 import pytest
 
-from espnet2_tfckd.corpora.mixing import active_power, loop_excerpt, mix_at_snr, trim
-from tests.corpora.mini_packages import RATE, speech_like
+from espnet2_tfckd.corpora.mixing import (
+    active_power,
+    in_room,
+    loop_excerpt,
+    mix_at_snr,
+    nearer,
+    trim,
+)
+from tests.corpora.mini_packages import RATE, room_response, speech_like
 
 
 @pytest.mark.parametrize("snr", [-5.0, 0.0, 12.5])
@@ -61,3 +68,21 @@ def test_silence_and_unequal_lengths_are_refused():
         mix_at_snr(np.zeros(RATE), speech, 0, -30, RATE)
     with pytest.raises(ValueError, match="16000 samples and noise 5"):
         mix_at_snr(speech, np.ones(5), 0, -30, RATE)
+
+
+def test_a_nearer_talker_has_the_same_direct_sound_and_less_reverberation():
+    response = room_response()
+    near = nearer(response, 5.0, 0.5, RATE)
+    direct = int(response.argmax())
+    assert near[direct] == response[direct] and len(near) == RATE // 2
+    tail = slice(direct + 100, direct + 3000)
+    assert near[tail] == pytest.approx(response[tail] / 5)
+    assert near[-1] == 0
+
+
+def test_in_a_room_speech_keeps_its_place():
+    speech = speech_like(1, 1)
+    heard = in_room(speech, np.append(np.zeros(300), [1.0]))
+    assert heard == pytest.approx(speech)
+    near = in_room(speech, nearer(room_response(), 20.0, 0.5, RATE))
+    assert np.corrcoef(near, speech)[0, 1] > 0.8
