@@ -60,7 +60,7 @@ def test_samples_replace_nobodys_files(tmp_path):
     written = write_samples(tmp_path)
     assert write_samples(tmp_path) == written  # once more changes nothing
     written[0].write_bytes(b"mine")
-    with pytest.raises(ValueError, match=f"{written[0].name} is there and is no sample: name"):
+    with pytest.raises(ValueError, match=f"{written[0].name} exists and is not a sample: name"):
         write_samples(tmp_path)
     assert written[0].read_bytes() == b"mine"
 

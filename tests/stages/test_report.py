@@ -244,7 +244,8 @@ class TestInTheBrowser:
             for event in events
             if event["method"] == "Network.requestWillBeSent"
         }
-        kinds = {url.partition(":")[0] for url in urls} - {"chrome"}  # the browser's own pages
+        kinds = {url.partition(":")[0] for url in urls}
+        kinds -= {"chrome", "chrome-untrusted"}  # the browser's own pages
         assert kinds <= {"file", "data"} and sum(url.startswith("file") for url in urls) == 1
 
     def test_every_player_and_picture_loads(self, page):
