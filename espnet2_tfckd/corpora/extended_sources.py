@@ -5,7 +5,7 @@ recording that they hold is trained on, and no voice that is like theirs by its 
 because of what was measured:
 
 - speech of Tux Paint: Bulgarian (gated, and louder at 7 kHz than at 2 kHz) and Catalan (cut off at
-  6 kHz, partly at 8 kHz) but for background talk, Spanish (clipped), and what lasts a minute at
+  6 kHz, partly at 8 kHz) except for background talk, Spanish (clipped), and what lasts a minute at
   most or is in a language of validation and test (Brazilian, Dutch, English, Lithuanian, Malayalam)
 - letters of KLettres: Malayalam, Norwegian and Tswana (clipped), Arabic, Hebrew and Hungarian
   (noisy), Dutch (a voice much like a background talker of the validation set), and the languages of
