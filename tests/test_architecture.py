@@ -18,6 +18,7 @@ ALLOWED = {
     "processes": set(),
     "functional": set(),
     "plugins": set(),
+    "criterion": set(),
     "cli": {"compatibility", "processes"},
     "data": SHARED,
     "corpora": SHARED | {"data"},
@@ -30,7 +31,7 @@ ALLOWED = {
     "deploy": SHARED | {"data", "models", "scoring", "separator"},
     "stages": SHARED | {"data", "deploy", "experiment", "models", "scoring", "training"},
     "bin": SHARED | {"training"},
-    "__init__": {"compatibility", "plugins", "separator"},
+    "__init__": {"compatibility", "criterion", "plugins", "separator"},
     "__main__": {"deploy"},
 }
 #: Libraries that a room does not import, or of which it imports only these parts.

@@ -6,28 +6,35 @@ import argparse
 import shlex
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median
+from typing import NamedTuple
 
 import numpy as np
 
 from espnet2_tfckd.cli import at_least_one, atomic_write, run_command
+from espnet2_tfckd.data.alignment import align, lag
 from espnet2_tfckd.data.audio import write_audio
 from espnet2_tfckd.data.datadir import DataDir, read_data_dir
 from espnet2_tfckd.data.entries import read_channel, read_entry
 from espnet2_tfckd.data.freshness import made_of, without_stamps
 from espnet2_tfckd.data.locking import only_one
-from espnet2_tfckd.data.shards import process_in_shards
+from espnet2_tfckd.data.shards import SHARD_SIZE, process_in_shards
 
 SCP = "teacher.scp"  # in the output directory: the estimate of each utterance
 PROBES = 12  # utterances by which the delay is found
 MAX_DELAY_SECONDS = 0.2
 REVISION = 1  # raise it when the same teacher's estimates are written differently
 
-#: Reads one wav file and writes another: the teacher at work.
-Enhance = Callable[[Path, Path], None]
+
+class Teacher(NamedTuple):
+    """A teacher at work."""
+
+    enhance: Callable[[Path, Path], None]  #: wav files of one folder to another, of the same names
+    batch: int  #: utterances that are given to it at a time
+    identity: dict  #: what tells it from others
 
 
 def teacher_outputs(
@@ -47,7 +54,9 @@ def teacher_outputs(
             stay.
         model: The teacher: experiment directory, folder of an ONNX export, packed ``.zip``, or id
             on the hub.
-        command: Or a command that enhances one file, with the words ``{input}`` and ``{output}``.
+        command: Or a command that enhances one wav file, with the words ``{input}`` and
+            ``{output}``, or all those of a folder into another, with ``{inputs}`` and
+            ``{outputs}``: a process for every 50 utterances instead of one each.
         nj: Utterances at a time.
 
     Returns:
@@ -59,18 +68,15 @@ def teacher_outputs(
         RuntimeError: If the command fails, or another process is working on the directory.
     """
     data, output_dir = read_data_dir(data_dir), Path(output_dir)
-    if command is not None:
-        enhance, identity = _by_command(command), {"command": command}
-    else:
-        enhance, identity = _by_model(model)
+    teacher = _by_model(model) if command is None else _by_command(command)
     with only_one(output_dir):
-        delay = _delay(data, enhance)
-        work = partial(_write_shard, data, enhance, delay, output_dir / "wavs")
+        delay = _delay(data, teacher)
+        work = partial(_write_shard, data, teacher, delay, output_dir / "wavs")
         entries = process_in_shards(
             data,
             work,
             output_dir / "wavs",
-            {**identity, "delay": delay},
+            {**teacher.identity, "delay": delay},
             nj,
             f"teacher's estimates, {Path(data_dir).name}",
             REVISION,
@@ -81,8 +87,7 @@ def teacher_outputs(
     return output_dir / SCP
 
 
-def _by_model(model: str) -> tuple[Enhance, dict]:
-    """The teacher as a model, and what tells it from others."""
+def _by_model(model: str) -> Teacher:
     from espnet2_tfckd.deploy.enhancer import CHECKPOINT, load_enhancer, model_folder
     from espnet2_tfckd.deploy.files import enhance_file
     from espnet2_tfckd.models.inference import model_made_of
@@ -91,62 +96,92 @@ def _by_model(model: str) -> tuple[Enhance, dict]:
     enhancer = load_enhancer(str(folder))
     enhancer.use_threads(1)
 
-    def enhance(source: Path, target: Path) -> None:
-        outcome = enhance_file(enhancer, str(source), str(target))
-        if outcome.error:
-            raise RuntimeError(outcome.error)
+    def enhance(sources: Path, targets: Path) -> None:
+        for source in sources.iterdir():
+            outcome = enhance_file(enhancer, str(source), str(targets / source.name))
+            if outcome.error:
+                raise RuntimeError(outcome.error)
 
     if (folder / "meta.json").is_file():
-        files = {path.name: path for path in [folder / "meta.json", *folder.glob("*.onnx")]}
-        return enhance, {"model": without_stamps(made_of(files))["files"]}
-    return enhance, {"model": without_stamps(model_made_of(folder, CHECKPOINT))["files"]}
+        made = made_of({path.name: path for path in [folder / "meta.json", *folder.glob("*.onnx")]})
+    else:
+        made = model_made_of(folder, CHECKPOINT)
+    return Teacher(enhance, 1, {"model": without_stamps(made)["files"]})
 
 
-def _by_command(command: str) -> Enhance:
+def _by_command(command: str) -> Teacher:
     words = shlex.split(command)
-    for placeholder in ("{input}", "{output}"):
+    batch = SHARD_SIZE if any("{inputs}" in word for word in words) else 1
+    source_word, target_word = ("{inputs}", "{outputs}") if batch > 1 else ("{input}", "{output}")
+    for placeholder in (source_word, target_word):
         if not any(placeholder in word for word in words):
             raise ValueError(
-                f"the teacher's command has no {placeholder}, as in 'enhance {{input}} {{output}}':"
-                f" {command}"
+                f"the teacher's command has no {placeholder}, as in "
+                f"'enhance {source_word} {target_word}': {command}"
             )
 
-    def enhance(source: Path, target: Path) -> None:
+    def enhance(sources: Path, targets: Path) -> None:
+        source, target = sources, targets
+        if batch == 1:
+            (source,) = sources.iterdir()
+            target = targets / source.name
         call = [
-            word.replace("{input}", str(source)).replace("{output}", str(target)) for word in words
+            word.replace(source_word, str(source)).replace(target_word, str(target))
+            for word in words
         ]
         try:
             done = subprocess.run(call, capture_output=True, text=True, stdin=subprocess.DEVNULL)
         except OSError as error:
             raise RuntimeError(f"the teacher's command cannot be run: {error}") from error
-        if done.returncode or not target.is_file():
+        missing = [path.name for path in sources.iterdir() if not (targets / path.name).is_file()]
+        if done.returncode or missing:
             said = (done.stderr.strip() or done.stdout.strip() or "it says nothing").splitlines()
             what = f"failed (status {done.returncode})" if done.returncode else "wrote no output"
             raise RuntimeError(f"the teacher's command {what}: {said[-1]}")
 
-    return enhance
+    return Teacher(enhance, batch, {"command": command})
 
 
-def _estimate(entry: str, enhance: Enhance) -> tuple[np.ndarray, np.ndarray, int]:
-    """First channel of a mixture, the estimate as the teacher gives it, and their rate.
+class _Estimate(NamedTuple):
+    mixture: np.ndarray  #: first channel, (T,)
+    estimate: np.ndarray  #: as the teacher gives it, at the rate of the mixture, (T',)
+    rate: int
 
-    Shape:
-        (T,) and (T',).
+
+def _estimates(
+    data: DataDir, teacher: Teacher, utterances: Sequence[str]
+) -> Iterator[tuple[str, _Estimate]]:
+    """The teacher's estimates of some utterances, which are given to it at once.
+
+    Raises:
+        RuntimeError: If the teacher fails.
+        ValueError: If an estimate cannot be read. Either error names the utterance, or the first
+            of them.
     """
     import soxr
 
-    mixture, rate = read_entry(entry)
+    utterance = utterances[0]
     with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder) / "mixture.wav", Path(folder) / "estimate.wav"
-        write_audio(source, mixture, rate, "FLOAT")
-        enhance(source, target)
-        estimate, its_rate = read_channel(str(target), 0)
-    if its_rate != rate:
-        estimate = soxr.resample(estimate, its_rate, rate)
-    return mixture[:, 0].astype(np.float64), estimate, rate
+        sources, targets = Path(folder) / "mixtures", Path(folder) / "estimates"
+        try:
+            for side in (sources, targets):
+                side.mkdir()
+            for utterance in utterances:
+                mixture, rate = read_entry(data.mixture[utterance])
+                write_audio(sources / f"{utterance}.wav", mixture, rate, "FLOAT")
+            utterance = utterances[0]
+            teacher.enhance(sources, targets)
+            for utterance in utterances:
+                mixture, rate = read_channel(str(sources / f"{utterance}.wav"), 0)
+                estimate, its_rate = read_channel(str(targets / f"{utterance}.wav"), 0)
+                if its_rate != rate:
+                    estimate = soxr.resample(estimate, its_rate, rate)
+                yield utterance, _Estimate(mixture.astype(np.float64), estimate, rate)
+        except (ValueError, RuntimeError) as error:
+            raise type(error)(f"{utterance}: {error}") from error
 
 
-def _delay(data: DataDir, enhance: Enhance) -> int:
+def _delay(data: DataDir, teacher: Teacher) -> int:
     """Samples by which the teacher's estimates come later than their mixtures.
 
     Raises:
@@ -154,13 +189,10 @@ def _delay(data: DataDir, enhance: Enhance) -> int:
     """
     utterances = list(data.mixture)[:: max(1, len(data) // PROBES)][:PROBES]
     delays, rate, gains = [], 0, []
-    for utterance in utterances:
-        try:
-            mixture, estimate, rate = _estimate(data.mixture[utterance], enhance)
-        except (ValueError, RuntimeError) as error:
-            raise type(error)(f"{utterance}: {error}") from error
-        delays.append(lag(mixture, estimate, round(MAX_DELAY_SECONDS * rate)))
-        gains.append(_decibels(estimate) - _decibels(mixture))
+    for part in _batches(utterances, teacher.batch):
+        for _, (mixture, estimate, rate) in _estimates(data, teacher, part):
+            delays.append(lag(mixture, estimate, round(MAX_DELAY_SECONDS * rate)))
+            gains.append(_decibels(estimate) - _decibels(mixture))
     common = int(median(delays))
     agreeing = sum(abs(delay - common) <= 2 for delay in delays)
     if agreeing < 0.75 * len(delays):
@@ -175,75 +207,31 @@ def _delay(data: DataDir, enhance: Enhance) -> int:
     return common
 
 
-def lag(mixture: np.ndarray, estimate: np.ndarray, most: int) -> int:
-    """Samples by which an estimate comes later than its mixture, by their correlation.
-
-    Args:
-        mixture: (T,).
-        estimate: (T',).
-        most: The largest lag, in either direction, that is looked for.
-
-    Examples:
-        >>> noise = np.random.default_rng(0).standard_normal(1000)
-        >>> lag(noise, np.pad(noise, (40, 0)), 100), lag(noise, noise[7:], 100)
-        (40, -7)
-    """
-    size = 1 << (len(mixture) + len(estimate)).bit_length()
-    spectrum = np.fft.rfft(estimate, size) * np.conj(np.fft.rfft(mixture, size))
-    correlation = np.fft.irfft(spectrum, size)
-    lags = np.arange(-most, most + 1)
-    return int(lags[np.argmax(np.abs(correlation[lags]))])
+def _batches(utterances: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (utterances[start : start + size] for start in range(0, len(utterances), size))
 
 
 def _write_shard(
     data: DataDir,
-    enhance: Enhance,
+    teacher: Teacher,
     delay: int,
     folder: Path,
     number: int,
-    utterances: list[str],
+    utterances: Sequence[str],
     problems: list[str],
 ) -> dict[str, str]:
     """Work of :func:`process_in_shards`: an scp entry by utterance."""
     entries = {}
-    for utterance in utterances:
+    for part in _batches(utterances, teacher.batch):
         try:
-            mixture, estimate, rate = _estimate(data.mixture[utterance], enhance)
-            aligned = align(estimate, delay, len(mixture), round(MAX_DELAY_SECONDS * rate))
-            path = folder / f"{utterance}.wav"
-            write_audio(path, aligned, rate, "FLOAT")
-            entries[utterance] = str(path)
+            for utterance, (mixture, estimate, rate) in _estimates(data, teacher, part):
+                aligned = align(estimate, delay, len(mixture), round(MAX_DELAY_SECONDS * rate))
+                path = folder / f"{utterance}.wav"
+                write_audio(path, aligned, rate, "FLOAT")
+                entries[utterance] = str(path)
         except (ValueError, RuntimeError) as error:
-            problems.append(f"{utterance}: {error}")
+            problems.append(str(error))
     return entries
-
-
-def align(estimate: np.ndarray, delay: int, length: int, tolerance: int) -> np.ndarray:
-    """Take a delay out of an estimate and bring it to the length of its mixture.
-
-    Args:
-        estimate: (T',).
-        delay: Samples by which it comes late; negative: early.
-        length: Samples of the mixture, T.
-        tolerance: How many samples it may be shorter or longer.
-
-    Returns:
-        (T,), padded with zeros where the teacher gave nothing.
-
-    Raises:
-        ValueError: If its length differs from the mixture's by more than the tolerance.
-
-    Examples:
-        >>> align(np.array([0.0, 0.0, 1.0, 2.0, 3.0]), 2, 4, 1)
-        array([1., 2., 3., 0.])
-    """
-    if abs(len(estimate) - length) > tolerance:
-        raise ValueError(
-            f"the teacher's estimate has {len(estimate)} samples, its mixture {length}: take a "
-            "teacher that keeps the length"
-        )
-    shifted = estimate[delay:] if delay >= 0 else np.pad(estimate, (-delay, 0))
-    return np.pad(shifted[:length], (0, max(0, length - len(shifted))))
 
 
 def _decibels(signal: np.ndarray) -> float:
@@ -262,7 +250,9 @@ def get_parser() -> argparse.ArgumentParser:
         "--model", help="experiment directory, ONNX folder, packed .zip, or <user>/<model>"
     )
     teacher.add_argument(
-        "--command", help="enhances one file: 'my_enhancer {input} {output}', each a wav file"
+        "--command",
+        help="enhances a wav file: 'my_enhancer {input} {output}', or a folder of wav files, which "
+        "is faster: 'my_enhancer {inputs} {outputs}'",
     )
     parser.add_argument("--nj", type=at_least_one, default=1, help="utterances at a time")
     return parser

@@ -91,9 +91,40 @@ def test_what_a_command_gets_wrong_is_named(source, error, words, data_dir, comm
     assert not (tmp_path / "out" / stage.SCP).exists()
 
 
+FOLDERS = (
+    """
+import pathlib, sys
+print(len(list(pathlib.Path(sys.argv[1]).iterdir())), file=open(sys.argv[0] + ".calls", "a"))
+file = """
+    + repr(DELAYED)
+    + """
+for path in pathlib.Path(sys.argv[1]).iterdir():
+    sys.argv[1:] = [path, pathlib.Path(sys.argv[2]) / path.name]
+    exec(file)
+    sys.argv[2] = sys.argv[2].parent
+"""
+)
+
+
+def test_a_command_for_folders_runs_once_for_many(data_dir, command, tmp_path):
+    files = teacher_outputs(data_dir, tmp_path / "files", command=command(DELAYED))
+    of_folders = command(FOLDERS).replace("put}", "puts}")
+    folders = teacher_outputs(data_dir, tmp_path / "folders", command=of_folders)
+    expected = estimates(files)
+    for utterance, (estimate, _) in estimates(folders).items():
+        np.testing.assert_array_equal(estimate, expected[utterance][0])
+    calls = (tmp_path / "my enhancer.py.calls").read_text().split()
+    assert calls == [str(len(expected))] * 2  # the delay, then all in one shard
+    of_folders = command("1 / 0").replace("put}", "puts}")
+    with pytest.raises(RuntimeError, match="spk-utt0: the teacher's command failed .status 1."):
+        teacher_outputs(data_dir, tmp_path / "failing", command=of_folders)
+
+
 def test_commands_that_cannot_be_run(data_dir, tmp_path):
     with pytest.raises(ValueError, match="has no .output., as in 'enhance .input. .output.'"):
         teacher_outputs(data_dir, tmp_path / "out", command="cp {input}")
+    with pytest.raises(ValueError, match="has no .outputs., as in 'enhance .inputs. .outputs.'"):
+        teacher_outputs(data_dir, tmp_path / "out", command="cp {inputs} {output}")
     with pytest.raises(RuntimeError, match="cannot be run: .*no_such_enhancer"):
         teacher_outputs(data_dir, tmp_path / "out", command="no_such_enhancer {input} {output}")
 
