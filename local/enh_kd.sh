@@ -38,7 +38,6 @@ fi
 # --- names
 experiment() { basename "${1%.yaml}"; }
 data_feats=$dumpdir/raw
-stats_dir=$expdir/enh_stats_$fs
 student=$(experiment "$student_config")
 distilled=${student}_$(experiment "$distill_config")
 teacher_dir=${teacher_exp:-$expdir/enh_$(experiment "$teacher_config")}
@@ -54,14 +53,14 @@ while read -r condition arguments; do
     [ -z "$name" ] || [ "${!name}" != "${condition#*=}" ] || enh_args="$arguments $enh_args"
 done <<<"${corpus_enh_args:-}"
 train_set_used=$train_set${speed_perturb_factors:+_sp}
-remix="--preprocessor enh --noise_scp $(printf %q "$data_feats/$train_set_used/noise.scp")"
-[ -z "$remix_snr" ] || enh_args="$remix --noise_db_range=${remix_snr/ /_} $enh_args"
+unlabelled= students_set=$train_set_used # what the students are trained on
+[ -z "$unlabelled_dir" ] || unlabelled=unlabelled students_set=${train_set_used}_unlabelled
 students=("$expdir/enh_$distilled")
 [ "$train_baseline" = false ] || students=("$expdir/enh_$student" "${students[@]}")
-outputs_dir=$expdir/outputs_${teacher}_$train_set_used
+outputs=$expdir/outputs_${teacher}
 model_dirs=("$teacher_dir" "${students[@]}")
 if [ -n "$teacher_command" ]; then
-    teacher= outputs_dir=$expdir/outputs_command_$train_set_used
+    teacher= outputs=$expdir/outputs_command
     model_dirs=("${students[@]}")
 fi
 
@@ -112,6 +111,8 @@ prepare_data() {
     done <<<"${corpus_options:-}"
     split_words local_data_opts "$local_data_opts"
     local/data.sh "${options[@]}" ${words[@]+"${words[@]}"}
+    [ -z "$unlabelled" ] || python -m espnet2_tfckd.corpora.unlabelled --nj "$nj" \
+        --unlabelled_dir "$unlabelled_dir" --data_dir "$datadir/$unlabelled"
 }
 
 perturb_speed() {
@@ -123,9 +124,9 @@ format() {
     local name options=(--fs "$fs" --nj "$nj"
         ${audio_format:+--audio_format "$audio_format"}
         ${ref_channel:+--ref_channel "$ref_channel"})
-    for name in $train_set_used $valid_set; do
+    for name in $train_set_used $valid_set ${unlabelled:+$unlabelled/recordings}; do
         stage_module format "${options[@]}" ${repeat_until:+--repeat_until "$repeat_until"} \
-            "$datadir/$name" "$data_feats/org/$name"
+            "$datadir/$name" "$data_feats/org/${name%/recordings}"
     done
     for name in $test_sets; do
         stage_module format "${options[@]}" "$datadir/$name" "$data_feats/$name"
@@ -134,12 +135,17 @@ format() {
 
 filter() {
     local name
-    for name in $train_set_used $valid_set; do
+    for name in $train_set_used $valid_set $unlabelled; do
         stage_module filter --min_wav_duration "$min_wav_duration" \
             --max_wav_duration "$max_wav_duration" "$data_feats/org/$name" "$data_feats/$name"
     done
-    [ -z "$remix_snr" ] || stage_module extract_noise --nj "$nj" "$data_feats/$train_set_used"
+    extract_noise "$train_set_used"
     [ -z "$check_values" ] || check_test_set
+}
+
+# extract_noise SET: the noises that --remix_snr mixes anew.
+extract_noise() {
+    [ -z "$remix_snr" ] || stage_module extract_noise --nj "$nj" "$data_feats/$1"
 }
 
 # check_test_set: the first one's scores, before a training is spent on wrong data.
@@ -150,16 +156,32 @@ check_test_set() {
         ${ref_channel:+--ref_channel "$ref_channel"}
 }
 
-data_options=(--train_dir "$data_feats/$train_set_used" --valid_dir "$data_feats/$valid_set"
-    --stats_dir "$stats_dir" ${audio_format:+--audio_format "$audio_format"})
+# use_set SET: what trainings on it are told about data, in $data_options.
+use_set() {
+    local stats_dir=$expdir/enh_stats_$fs${1#"$train_set_used"}
+    data_options=(--train_dir "$data_feats/$1" --valid_dir "$data_feats/$valid_set"
+        --stats_dir "$stats_dir" ${audio_format:+--audio_format "$audio_format"})
+}
 
-collect_stats() { stage_module collect_stats "${data_options[@]}"; }
+# collect_stats SET
+collect_stats() {
+    local data_options
+    use_set "$1"
+    stage_module collect_stats "${data_options[@]}"
+}
 
+collect_training_stats() { collect_stats "$train_set_used"; }
+
+# train SET OPTION...
 train() {
-    local options=(--fs "$fs")
+    local data_options options=(--fs "$fs") arguments=$enh_args
+    use_set "$1"
+    [ -z "$remix_snr" ] || arguments="--preprocessor enh --noise_scp $(
+        printf %q "$data_feats/$1/noise.scp"
+    ) --noise_db_range=${remix_snr/ /_} $enh_args"
     [ "$overwrite" = false ] || options+=(--overwrite)
     stage_module train "${data_options[@]}" --ngpu "$ngpu" --inference_model "$inference_model" \
-        --enh_args="$enh_args" "${options[@]}" "$@"
+        --enh_args="$arguments" "${options[@]}" "${@:2}"
 }
 
 # fetch TAG DIR: lay a published model out as if it had been trained here.
@@ -175,28 +197,43 @@ train_teacher() {
     elif [ -n "$teacher_model_tag" ]; then
         fetch "$teacher_model_tag" "$teacher_dir"
     else
-        train --config "$teacher_config" --exp_dir "$teacher_dir"
+        train "$train_set_used" --config "$teacher_config" --exp_dir "$teacher_dir"
     fi
 }
 
+# write_teacher_outputs SET: the teacher's estimates of it.
 write_teacher_outputs() {
     local source=(--model "$teacher_dir")
     [ -z "$teacher_command" ] || source=(--command "$teacher_command")
-    stage_module teacher_outputs --data_dir "$data_feats/$train_set_used" \
-        --output_dir "$outputs_dir" --nj "$cores" "${source[@]}"
+    stage_module teacher_outputs --data_dir "$data_feats/$1" \
+        --output_dir "${outputs}_$1" --nj "$cores" "${source[@]}"
+}
+
+# join_unlabelled: recordings become training data, with the teacher's estimates as references.
+join_unlabelled() {
+    write_teacher_outputs "$unlabelled"
+    stage_module join_unlabelled --train_dir "$data_feats/$train_set_used" \
+        --unlabelled_dir "$data_feats/$unlabelled" \
+        --estimates "${outputs}_$unlabelled/teacher.scp" --out_dir "$data_feats/$students_set"
+    extract_noise "$students_set"
+    collect_stats "$students_set"
 }
 
 prepare_teacher() {
     train_teacher
-    [ "$teacher_outputs" = false ] || write_teacher_outputs
+    [ -z "$unlabelled" ] || join_unlabelled
+    [ "$teacher_outputs" = false ] || write_teacher_outputs "$students_set"
 }
 
-train_undistilled() { train --config "$student_config" --exp_dir "$expdir/enh_$student"; }
+train_undistilled() {
+    train "$students_set" --config "$student_config" --exp_dir "$expdir/enh_$student"
+}
 
 train_distilled() {
     local teacher_options=(--teacher_exp "$teacher_dir")
-    [ "$teacher_outputs" = false ] || teacher_options=(--teacher_outputs "$outputs_dir/teacher.scp")
-    train --config "$student_config" --exp_dir "$expdir/enh_$distilled" \
+    [ "$teacher_outputs" = false ] ||
+        teacher_options=(--teacher_outputs "${outputs}_$students_set/teacher.scp")
+    train "$students_set" --config "$student_config" --exp_dir "$expdir/enh_$distilled" \
         --distill_config "$distill_config" "${teacher_options[@]}"
 }
 
@@ -307,7 +344,7 @@ run_stage 3 format "format at $fs"
 run_stage 4 filter "filter by duration"
 if [ -z "$download_model" ]; then
     use_cores 1
-    run_stage 5 collect_stats "statistics"
+    run_stage 5 collect_training_stats "statistics"
     run_stage 6 prepare_teacher "training of the teacher (${teacher_command:-$teacher_dir})"
     run_stage 7 train_students "training of the students (${students[*]})"
 fi

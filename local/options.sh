@@ -45,6 +45,7 @@ teacher_exp=            trained teacher to use instead of stage 6
 teacher_model_tag=      published teacher to use instead of stage 6: id on the hub or packed .zip
 teacher_outputs=false   write the teacher's estimates of the training set once and distil from these
 teacher_command=        teacher that is not an ESPnet model: 'my_enhancer {input} {output}', wav files or, as {inputs} {outputs}, folders
+unlabelled_dir=         noisy recordings to train students on too, with the teacher's estimates as references
 download_model=         published model to score instead of training one: id on the hub or .zip
 overwrite=false         empty the directory of a training that had other data or options, and train there
 train_baseline=true     also train the student without a teacher
@@ -71,6 +72,8 @@ check_options() {
     [ -z "$teacher_command" ] || [ -z "$teacher_exp$teacher_model_tag" ] ||
         option_error "--teacher_command excludes --teacher_exp and --teacher_model_tag"
     [ -z "$teacher_command" ] || teacher_outputs=true
+    [ -z "$unlabelled_dir" ] || [[ $audio_format != *.ark ]] ||
+        option_error "--unlabelled_dir is for --audio_format wav or flac: a teacher's estimates are files"
     [ "$teacher_outputs" = false ] || [ -z "$remix_snr" ] ||
         option_error "--remix_snr makes other mixtures than those that a teacher enhanced once: leave \
 out --teacher_outputs and --teacher_command, or --remix_snr"

@@ -48,6 +48,17 @@ def test_model_builds_and_enhances(path, tmp_path):
 
 
 @pytest.mark.parametrize("path", LARGE, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_silent_chunk_does_not_drown_the_others(path, tmp_path):
+    model, args = build(path, tmp_path)
+    channels = args.separator_conf.get("microphones", 1)
+    mixture = 0.01 * torch.randn(1, 16000, *[channels] * (channels > 1))
+    loss, *_ = model.train()(speech_mix=mixture, speech_ref1=torch.zeros(1, 16000))
+    loss.backward()
+    assert loss < 60  # ESPnet's default gives about 140
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("path", LARGE, ids=lambda path: str(path.relative_to(ROOT)))
 def test_recipes_for_large_corpora_validate_on_whole_utterances(path, tmp_path):
     lengths = {"a": 50000, "b": 90001, "c": 41234}
     arguments = ["--config", str(path), "--output_dir", str(tmp_path), "--num_workers", "0"]

@@ -124,6 +124,30 @@ class TestOwnData:
         assert [len(data) for data in sets] == [4, 2, 2]
         assert (recipe / "exp/enh_stats_16k/train/speech_mix_shape").is_file()
 
+    def test_recordings_without_references_join_the_training(self, repository):
+        """The pairs of the test before, and recordings that half of their level enhances."""
+        (repository / "half.py").write_text(
+            "import soundfile, sys\nx, rate = soundfile.read(sys.argv[1])\n"
+            "soundfile.write(sys.argv[2], x / 2, rate, 'FLOAT')\n"
+        )
+        (repository / "response.yaml").write_text("distiller: response\n")
+        teacher = f"python {repository}/half.py {{input}} {{output}}"
+        done = front_door(repository, "--corpus", "custom", "--mixture_dir", "own_noisy",
+                          "--reference_dir", "own_clean", "--unlabelled_dir", "own_noisy",
+                          "--teacher_command", teacher, "--datadir", "data_joined",
+                          "--distill_config", "response.yaml",
+                          "--dumpdir", "dump_joined", "--expdir", "exp_joined",
+                          "--stop_stage", "7")  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "8 recordings (0.3 minutes) join 4 utterances" in done.stdout
+        recipe = repository / "egs2/custom/enh1"
+        joined = read_data_dir(recipe / "dump_joined/raw/train_unlabelled")
+        assert len(joined) == 12
+        for name in ("student", "student_response"):
+            log = (recipe / "exp_joined" / f"enh_{name}" / "train.log").read_text()
+            assert "dump_joined/raw/train_unlabelled/spk1.scp" in log
+        assert (recipe / "exp_joined/enh_student_response/valid.loss.best.pth").is_file()
+
     def test_speech_and_noise_are_mixed_and_formatted(self, repository):
         speech, noise = repository / "speech" / "train", repository / "noise"
         for number, take in enumerate(sorted(speech.glob("*/*.wav"))):

@@ -99,6 +99,16 @@ def signal_fault(signal: np.ndarray) -> str | None:
     return None
 
 
+def decibels(signal: np.ndarray) -> float:
+    """Power of a signal in dB, 0 being that of samples of size 1, -120 silence.
+
+    Examples:
+        >>> round(decibels(np.full(8, 0.1))), round(decibels(np.zeros(8)))
+        (-20, -120)
+    """
+    return 10 * np.log10(np.square(signal, dtype=np.float64).mean() + 1e-12)
+
+
 def _read_ark(entry: str) -> tuple[np.ndarray, int]:
     import kaldiio
 

@@ -18,7 +18,7 @@ from espnet2_tfckd.cli import at_least_one, atomic_write, run_command
 from espnet2_tfckd.data.alignment import align, lag
 from espnet2_tfckd.data.audio import write_audio
 from espnet2_tfckd.data.datadir import DataDir, read_data_dir
-from espnet2_tfckd.data.entries import read_channel, read_entry
+from espnet2_tfckd.data.entries import decibels, read_channel, read_entry
 from espnet2_tfckd.data.freshness import made_of, without_stamps
 from espnet2_tfckd.data.locking import only_one
 from espnet2_tfckd.data.shards import SHARD_SIZE, process_in_shards
@@ -192,7 +192,7 @@ def _delay(data: DataDir, teacher: Teacher) -> int:
     for part in _batches(utterances, teacher.batch):
         for _, (mixture, estimate, rate) in _estimates(data, teacher, part):
             delays.append(lag(mixture, estimate, round(MAX_DELAY_SECONDS * rate)))
-            gains.append(_decibels(estimate) - _decibels(mixture))
+            gains.append(decibels(estimate) - decibels(mixture))
     common = int(median(delays))
     agreeing = sum(abs(delay - common) <= 2 for delay in delays)
     if agreeing < 0.75 * len(delays):
@@ -232,10 +232,6 @@ def _write_shard(
         except (ValueError, RuntimeError) as error:
             problems.append(str(error))
     return entries
-
-
-def _decibels(signal: np.ndarray) -> float:
-    return 10 * np.log10(np.square(signal).mean() + 1e-12)
 
 
 def get_parser() -> argparse.ArgumentParser:

@@ -13,6 +13,7 @@ nj=$(count_cores)            jobs at a time, one thread each
 teacher_exp=    experiment directory of a trained teacher (default: train one)
 take_over=false go on from the runs that are in <results>, with the teacher that lies there
 keep_audio=false  keep the enhanced audio of every run
+data=experiment  name of the data, which are kept in data/<it> and dump/<it>
 results=results  folder of experiment.{json,md,png} and utterances.csv
 recipe_opts=    more options for ./run.sh, which prepares the data"
 declare_options "$options"
@@ -23,11 +24,11 @@ if [ "$help" = true ]; then
     exit
 fi
 
-# Data of its own, as the default recipe mixes other sizes. The training set's noises are written
+# Data of their own, as the default recipe mixes other sizes. The training set's noises are written
 # for arms that name them as --noise_scp.
 expdir=exp/$(basename "${config%.yaml}")
 split_words recipe_opts "$recipe_opts"
-./run.sh --stop_stage 5 --datadir data/experiment --dumpdir dump/experiment \
+./run.sh --stop_stage 5 --datadir "data/$data" --dumpdir "dump/$data" \
     --expdir "$expdir" --train_utts 1100 --valid_utts 70 --test_utts 240 --remix_snr "-5 15" \
     ${words[@]+"${words[@]}"}
 
@@ -38,4 +39,4 @@ flags+=(--arms "$arms" --seeds "$seeds" --nj "$nj")
 [ -z "$teacher_exp" ] || flags+=(--teacher_exp "$teacher_exp")
 [ "$take_over" = false ] || flags+=(--take_over)
 [ "$keep_audio" = false ] || flags+=(--keep_audio)
-exec python -m espnet2_tfckd.stages.experiment --data_dir dump/experiment/raw "${flags[@]}"
+exec python -m espnet2_tfckd.stages.experiment --data_dir "dump/$data/raw" "${flags[@]}"
