@@ -43,8 +43,10 @@ def read_export(folder: str | Path) -> dict:
     for name, model in models.items():
         for network in (model, *([model["int8"]] if "int8" in model else [])):
             _check_file(Path(folder), network, f"{path}: {name}")
-        if not all(_is_state(state) for state in model.get("states", [])):
-            raise ValueError(f"{path}: {name} has states without name or shape: {_REMEDY}")
+        if not _is_memory(model):
+            raise ValueError(
+                f"{path}: what {name} remembers has no name, shape or input: {_REMEDY}"
+            )
     return meta
 
 
@@ -59,13 +61,32 @@ def _check_file(folder: Path, network: object, entry: str) -> None:
         raise FileNotFoundError(f"{folder / name} is not there: {_REMEDY}")
 
 
-def _is_state(state: object) -> bool:
-    return (
-        isinstance(state, dict)
-        and isinstance(state.get("name"), str)
-        and isinstance(state.get("shape"), list)
-        and all(type(size) is int and size > 0 for size in state["shape"])
-    )
+def _is_memory(model: dict) -> bool:
+    """Whether a network's inputs and memory are described as an export describes them."""
+    try:
+        inputs = _inputs_of(model)
+        reads = [read for ring in model.get("history", []) for read in ring["reads"]]
+        kept = model.get("attention", [])
+        shaped = [*model.get("states", []), *model.get("history", []), *reads, *kept]
+        return (
+            all(isinstance(name, str) and _is_shape(shape) for name, shape in inputs.items())
+            and all(isinstance(x["name"], str) and _is_shape(x["shape"]) for x in shaped)
+            and all(state["name"] in inputs for state in model.get("states", []))
+            and all(x["name"] in inputs and x["frames_ago"] in range(1, 1024) for x in reads)
+            and all(x["input"] in inputs and x["axis"] in (1, 2) for x in kept)
+        )
+    except (KeyError, TypeError, AttributeError):
+        return False
+
+
+def _is_shape(shape: object) -> bool:
+    return isinstance(shape, list) and all(type(size) is int and size > 0 for size in shape)
+
+
+def _inputs_of(model: dict) -> dict[str, list[int]]:
+    """Shapes of a network's inputs besides the mixture; in earlier exports these are states."""
+    others = {state["name"]: state["shape"] for state in model.get("states", [])}
+    return {name: x for name, x in model.get("inputs", others).items() if name != "mixture"}
 
 
 def check_network(folder: str | Path, meta: dict, name: str, int8: bool = False) -> None:
@@ -91,16 +112,21 @@ def check_network(folder: str | Path, meta: dict, name: str, int8: bool = False)
         raise ValueError(f"{path} is not an ONNX network ({_line(error)}): {_REMEDY}") from error
     bins = meta["n_fft"] // 2 + 1
     expected = {"mixture": [1, 2 * meta["microphones"], 1, bins]}
-    expected |= {state["name"]: state["shape"] for state in model.get("states", [])}
+    expected |= _inputs_of(model)
     _compare(path, expected, {x.name: x.shape for x in session.get_inputs()})
     # the graph has no trace of the rate and the hop, which its properties repeat
     _compare(path, {key: meta[key] for key in FACTS if key in stated}, stated)
     feed = {key: np.zeros(shape, np.float32) for key, shape in expected.items()}
     try:
-        estimate, *states = session.run(None, feed)
+        estimate = session.run(None, feed)[0]
     except Exception as error:
         raise ValueError(f"{path} does not run ({_line(error)}): {_REMEDY}") from error
-    if estimate.shape != (1, 2, 1, bins) or len(states) != len(expected) - 1:
+    outputs = {x.name: x.shape for x in session.get_outputs()}
+    states = {f"next_{state['name']}": state["shape"] for state in model.get("states", [])}
+    states |= {ring["name"]: ring["shape"] for ring in model.get("history", [])}
+    kept = {entry["name"] for entry in model.get("attention", [])}
+    right = states.items() <= outputs.items() and kept <= outputs.keys()
+    if estimate.shape != (1, 2, 1, bins) or not right:
         raise ValueError(f"{path} gives no estimate as the folder's meta.json has it: {_REMEDY}")
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from espnet2_tfckd.cli import atomic_write, read_json
 from espnet2_tfckd.deploy import onnx_enhance
 from espnet2_tfckd.deploy.exported import stamp
+from espnet2_tfckd.deploy.onnx_streaming import StreamingNetwork
 from espnet2_tfckd.models.configuration import Rate
 from espnet2_tfckd.separator.dpdcrn import DPDCRNSeparator
 from espnet2_tfckd.separator.stream import Stream
@@ -42,11 +43,8 @@ class OfflineNetwork(nn.Module):
         self.separator = separator
 
     def forward(self, mixture: torch.Tensor) -> torch.Tensor:
-        return self.enhance(mixture, Stream())
-
-    def enhance(self, mixture: torch.Tensor, stream: Stream) -> torch.Tensor:
         microphones, channel = self.separator.microphones, self.separator.ref_channel
-        _, _, decoder = self.separator.layers(mixture, stream, all_blocks=False)
+        _, _, decoder = self.separator.layers(mixture, Stream(), all_blocks=False)
         gain, mask_cosine, mask_sine = _polar(decoder[-1][:, 0], decoder[-1][:, 1])
         magnitude, cosine, sine = _polar(mixture[:, channel], mixture[:, microphones + channel])
         magnitude = torch.sqrt(magnitude**2 + 1e-8) * torch.tanh(gain)
@@ -57,14 +55,6 @@ class OfflineNetwork(nn.Module):
             ],
             1,
         )
-
-
-class StreamingNetwork(OfflineNetwork):
-    """The same frame by frame: from (B, 2M, 1, F) and the states to (B, 2, 1, F) and the states."""
-
-    def forward(self, mixture: torch.Tensor, *states: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        stream = Stream(states)
-        return self.enhance(mixture, stream), *stream.states
 
 
 def _polar(real: torch.Tensor, imaginary: torch.Tensor):
@@ -151,33 +141,39 @@ def _earlier_files(folder: Path) -> list[Path]:
     return networks if is_export else []
 
 
+@torch.no_grad()
 def _write_networks(separator: DPDCRNSeparator, bins: int, meta: dict, folder: Path) -> None:
     """Write the networks, and enter them into ``meta``."""
     generator = torch.Generator().manual_seed(0)
     shape = [1, 2 * separator.microphones, "frames", bins]
     mixture = torch.randn(1, shape[1], _CHECKED_FRAMES, bins, generator=generator)
-    offline = OfflineNetwork(separator)
-    difference = _write(offline, folder / "offline.onnx", [mixture], [], meta)
+    offline, path = OfflineNetwork(separator), folder / "offline.onnx"
+    write_network(offline, path, {"mixture": mixture}, ["estimate"], meta, {2: "frames"})
+    network = _session(path)
+    differences = [  # of other lengths than the one that was traced, too
+        _difference(offline(x), network.run(None, {"mixture": x.numpy()})[0])
+        for x in (mixture, torch.cat([mixture] * 2, 2), mixture[:, :, :1])
+    ]
     meta["models"]["offline"] = {
-        "file": "offline.onnx",
+        "file": path.name,
         "input": {"name": "mixture", "shape": shape},
-        "max_difference": difference,
+        "max_difference": _small_enough(max(differences), path),
     }
     if not separator.causal:
         return
-    states = _initial_states(separator, bins)
-    frames = list(mixture.split(1, 2))
-    difference = _write(
-        StreamingNetwork(separator), folder / "streaming.onnx", frames, states, meta
-    )
-    meta["models"]["streaming"] = {
-        "file": "streaming.onnx",
-        "input": {"name": "mixture", "shape": [*shape[:2], 1, bins]},
-        "states": [
-            {"name": f"state{n}", "shape": list(state.shape)} for n, state in enumerate(states)
-        ],
-        "max_difference": difference,
-    }
+    streaming, path = StreamingNetwork(separator, bins).eval(), folder / "streaming.onnx"
+    zeros = {name: torch.zeros(shape) for name, shape in streaming.inputs.items()}
+    write_network(streaming, path, zeros, streaming.outputs, meta)
+    model = {"file": path.name, **streaming.description()}
+    network = onnx_enhance.FrameByFrame(_session(path), model)
+    states, differences = None, []
+    for x in mixture.split(1, 2):
+        frame = torch.complex(*x.chunk(2, 1)).transpose(1, 2)
+        (expected,), states, _ = separator.forward_streaming(frame, states)
+        expected = torch.view_as_real(expected).movedim(3, 1)
+        differences.append(_difference(expected, network(x.numpy())))
+    model["max_difference"] = _small_enough(max(differences), path)
+    meta["models"]["streaming"] = model
 
 
 def _check_exportable(model: ESPnetEnhancementModel) -> None:
@@ -204,55 +200,46 @@ def has_plain_stft(model: ESPnetEnhancementModel) -> bool:
     )
 
 
-@torch.no_grad()
-def _initial_states(separator: DPDCRNSeparator, bins: int) -> list[torch.Tensor]:
-    frame = torch.zeros(1, 1, separator.microphones, bins, dtype=torch.complex64)
-    return [torch.zeros_like(state) for state in separator.forward_streaming(frame)[1]]
-
-
-@torch.no_grad()
-def _write(
+def write_network(
     network: nn.Module,
     path: Path,
-    inputs: list[torch.Tensor],
-    states: list[torch.Tensor],
+    inputs: dict[str, torch.Tensor],
+    outputs: list[str],
     meta: dict,
-) -> float:
-    """Export, run both on one input after the other, and return the largest difference."""
-    import onnxruntime
-
-    names = [f"state{n}" for n in range(len(states))]
-    dynamic = not states
+    dynamic: dict[int, str] | None = None,
+) -> None:
     with atomic_write(path) as temporary:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the tracer, about sizes that do not change
             # Tracing keeps a GRU whole; torch.export would unroll it into steps.
             torch.onnx.export(
                 network,
-                (inputs[0], *states),
+                tuple(inputs.values()),
                 str(temporary),
-                input_names=["mixture", *names],
-                output_names=["estimate", *(f"next_{name}" for name in names)],
-                dynamic_axes={"mixture": {2: "frames"}, "estimate": {2: "frames"}}
-                if dynamic
-                else None,
+                input_names=list(inputs),
+                output_names=outputs,
+                dynamic_axes=dynamic and {name: dynamic for name in (*inputs, *outputs)},
                 opset_version=OPSET,
                 dynamo=False,
             )
         stamp(temporary, meta)
-        session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
-        difference, exported = 0.0, [state.numpy() for state in states]
-        if dynamic:  # another length than the one that was traced
-            inputs = [torch.cat([inputs[0]] * 2, 2), inputs[0][:, :, :1]]
-        for mixture in inputs:
-            expected = network(mixture, *states)
-            expected, *states = expected if names else (expected,)
-            feed = {"mixture": mixture.numpy(), **dict(zip(names, exported, strict=True))}
-            estimate, *exported = session.run(None, feed)
-            difference = max(difference, float(np.abs(expected.numpy() - estimate).max()))
-        if not difference < TOLERANCE:
-            raise RuntimeError(
-                f"{path.name}: onnxruntime differs from torch by {difference:.2g} (allowed: "
-                f"{TOLERANCE:g}); nothing was written"
-            )
+
+
+def _session(path: Path):
+    import onnxruntime
+
+    options = onnx_enhance.session_options()
+    return onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+
+
+def _difference(expected: torch.Tensor, found: np.ndarray) -> float:
+    return float(np.abs(expected.numpy() - found).max())
+
+
+def _small_enough(difference: float, path: Path) -> float:
+    if not difference < TOLERANCE:
+        raise RuntimeError(
+            f"{path.name}: onnxruntime differs from torch by {difference:.2g} (allowed: "
+            f"{TOLERANCE:g}); nothing was written"
+        )
     return difference

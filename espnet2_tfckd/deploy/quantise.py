@@ -144,7 +144,6 @@ def measure_loss(
     for mixture, reference in pairs:
         estimates = {}
         for int8, network in networks.items():
-            network.states = [np.zeros_like(state) for state in network.states]
             start = time.process_time()
             estimates[int8] = network.enhance(mixture).astype(np.float64)
             seconds[int8] += time.process_time() - start

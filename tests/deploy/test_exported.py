@@ -60,6 +60,7 @@ def write_network(content):
     return lambda folder: (folder / "streaming.onnx").write_bytes(content)
 
 
+NO_MEMORY = {"states": [], "history": [], "attention": []}
 FAULTS = {
     "empty meta": (write_meta(""), "meta.json is not valid JSON"),
     "cut meta": (write_meta('{"sample_rate": 160'), "meta.json is not valid JSON"),
@@ -84,8 +85,21 @@ FAULTS = {
     "file of another kind": (rewrite_network(file="enhance.py"), "names no ONNX file"),
     "int8 above": (rewrite_network(int8={"file": "../a.onnx"}), "is not in the folder"),
     "int8 as number": (rewrite_network(int8=3), "names no ONNX file"),
-    "other states": (rewrite_network(states=[{"name": "a", "shape": [1]}]), "does not fit"),
-    "states as text": (rewrite_network(states=["a"]), "states without name or shape"),
+    "other states": (rewrite_network(states=[{"name": "a", "shape": [1]}]), "streaming remembers"),
+    "states as text": (rewrite_network(states=["a"]), "remembers has no name, shape or input"),
+    "history as text": (rewrite_network(history="long"), "remembers has no name, shape or input"),
+    "frames of the future": (
+        rewrite_network(history=[{"name": "a", "shape": [1], "reads": [{"frames_ago": -1}]}]),
+        "remembers has no name, shape or input",
+    ),
+    "keys of nothing": (
+        rewrite_network(attention=[{"name": "a", "input": "b", "axis": 1, "shape": [1, 2, 3]}]),
+        "remembers has no name, shape or input",
+    ),
+    "other inputs": (
+        rewrite_network(inputs={}, states=[], history=[], attention=[]),
+        "does not fit",
+    ),
     "network gone": (lambda f: (f / "streaming.onnx").unlink(), "streaming.onnx is not there"),
     "network empty": (write_network(b""), "streaming.onnx"),
     "network garbage": (write_network(b"garbage"), "streaming.onnx is not an ONNX network"),

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
 
 import numpy as np
+import onnx
+import onnxruntime
 import pytest
 import soundfile
+import torch
+from onnx.reference import ReferenceEvaluator
 
 from espnet2_tfckd.deploy import onnx_export
-from espnet2_tfckd.deploy.onnx_enhance import ExportedModel
+from espnet2_tfckd.deploy.exported import FACTS
+from espnet2_tfckd.deploy.onnx_enhance import ExportedModel, FrameByFrame, session_options
 from espnet2_tfckd.deploy.onnx_export import export_onnx
+from espnet2_tfckd.deploy.onnx_streaming import StreamingNetwork
 from espnet2_tfckd.deploy.streaming import separated
 from espnet2_tfckd.models.configuration import Rate
+from espnet2_tfckd.separator.dpdcrn import DPDCRNSeparator
 from espnet2_tfckd.stages.export import export_model
 
 CHECKPOINT = "valid.loss.best.pth"
@@ -92,6 +100,76 @@ def test_the_example_says_in_a_line_what_it_cannot_do(causal, name, make, messag
     assert done.returncode == 1 and message in done.stderr
     assert done.stderr.startswith("error: ") and len(done.stderr.splitlines()) == 1
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == before
+
+
+VARIANTS = {
+    "two blocks": {"blocks": 2},
+    "one head": {"heads": 1},
+    "no attention over time": {"attention_window": 0},
+    "attention to the frame itself": {"attention_window": 1},
+    "norms of a frame": {"causal_norm": "frame"},
+    "three microphones": {"microphones": 3, "ref_channel": 1},
+    "shallow": {"dense_depth": 2},
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_causal_variant_gives_what_torch_gives(variant, tmp_path):
+    """Longer than all memory, with silence and with slopes above 1."""
+    torch.manual_seed(0)
+    options = {
+        "channels": 8,
+        "heads": 2,
+        "causal": True,
+        "attention_window": 5,
+        **VARIANTS[variant],
+    }
+    separator = DPDCRNSeparator(65, **options).eval()
+    with torch.no_grad():
+        for name, parameter in separator.named_parameters():
+            parameter += 0.1 * torch.randn_like(parameter) + 0.9 * name.endswith("prelu.weight")
+    network = StreamingNetwork(separator, 65).eval()
+    path = tmp_path / "streaming.onnx"
+    zeros = {name: torch.zeros(shape) for name, shape in network.inputs.items()}
+    onnx_export.write_network(network, path, zeros, network.outputs, dict.fromkeys(FACTS, 0))
+    stream = FrameByFrame(
+        onnxruntime.InferenceSession(str(path), session_options()), network.description()
+    )
+    exact = copy.deepcopy(separator).double()
+    for _ in range(2):
+        states, exact_states, errors = None, None, []
+        for number in range(40):
+            frame = torch.randn(1, 1, separator.microphones, 65, dtype=torch.complex64)
+            if number in (0, 20):
+                frame = torch.zeros_like(frame)
+            mixture = torch.cat([frame.real, frame.imag], 2).transpose(1, 2)
+            estimate = stream(mixture.numpy())[0, :, 0]
+            with torch.no_grad():
+                (ours,), states, _ = separator.forward_streaming(frame, states)
+                (expected,), exact_states, _ = exact.forward_streaming(
+                    frame.to(torch.complex128), exact_states
+                )
+            results = [estimate, *(torch.view_as_real(x[0, 0]).T.numpy() for x in (ours, expected))]
+            errors.append([np.abs(result - results[2]).max() for result in results[:2]])
+        # rounding is amplified after silence, in torch as here
+        of_onnx, of_torch = np.median(errors, 0)
+        assert of_onnx < 3 * of_torch and np.max(errors) < 5e-3
+        stream.reset()  # the second time as the first
+
+
+def test_a_second_runtime_gives_the_same(causal):
+    """The streaming network is made of standard operators only."""
+    network = onnx.load(str(causal[1] / "streaming.onnx"))
+    assert {node.domain for node in network.graph.node} == {""}
+    other = ReferenceEvaluator(network)
+    model = json.loads((causal[1] / "meta.json").read_text())["models"]["streaming"]
+    session = onnxruntime.InferenceSession(str(causal[1] / "streaming.onnx"))
+    rng = np.random.default_rng(0)
+    feed = {
+        name: 0.1 * rng.random(shape, dtype=np.float32) for name, shape in model["inputs"].items()
+    }
+    for ours, theirs in zip(session.run(None, feed), other.run(None, feed), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_silence_is_enhanced_to_something_finite(causal, tmp_path):
