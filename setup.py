@@ -118,6 +118,7 @@ setup(
         "asr": asr,
         "ci_sdr": ci_sdr,
         "demo": demo,
+        "live": ["sounddevice"],
         "test": test,
         "dev": [*ci_sdr, *test, "pdoc", "ruff"],
     },

@@ -33,6 +33,8 @@ def enhance(args: argparse.Namespace) -> None:
     from espnet2_tfckd.deploy.files import STANDARD_STREAM, plan
 
     pairs = plan(args.inputs, args.output)
+    if args.streaming and pairs == [(STANDARD_STREAM, STANDARD_STREAM)]:
+        return _enhance_pipe(args)
     if args.skip_existing:
         pairs = [(source, target) for source, target in pairs if not os.path.exists(target)]
     failed = []
@@ -54,6 +56,36 @@ def enhance(args: argparse.Namespace) -> None:
         raise ValueError(f"{len(failed)} of {len(pairs)} files could not be enhanced, see above")
     if args.output != STANDARD_STREAM:
         print(f"enhanced {len(pairs)} file(s): {args.output}")
+
+
+def _enhance_pipe(args: argparse.Namespace) -> None:
+    from espnet2_tfckd.deploy.enhancer import load_enhancer
+    from espnet2_tfckd.deploy.live import enhance_pipe
+
+    enhancer = load_enhancer(args.model, args.device, args.streaming, args.int8)
+    clipped = enhance_pipe(enhancer, sys.stdin.buffer, sys.stdout.buffer, args.channel)
+    if clipped:
+        print(f"{clipped} samples clipped: record with a lower level", file=sys.stderr)
+
+
+def live(args: argparse.Namespace) -> None:
+    """Enhance the microphone, and play the result, until Ctrl-C.
+
+    Raises:
+        RuntimeError: If there is no sound device.
+    """
+    from espnet2_tfckd.deploy.live import enhance_microphone, require_sounddevice
+
+    sounddevice = require_sounddevice()
+    if args.list_devices:
+        print(sounddevice.query_devices())
+        return
+    from espnet2_tfckd.deploy.enhancer import load_enhancer
+
+    enhancer = load_enhancer(args.model, args.device, True, args.int8)
+    print("enhancing the microphone, with headphones lest it hear itself; Ctrl-C ends it")
+    late = enhance_microphone(enhancer, args.input_device, args.output_device)
+    print(f"ended; {late} blocks came too late")
 
 
 def _seconds(pairs: list[tuple[str, str]]) -> float | None:
@@ -205,6 +237,14 @@ def get_parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=enhance)
 
+    command = commands.add_parser("live", help="enhance the microphone", parents=[running])
+    for name, what in (("input", "microphone"), ("output", "loudspeaker or headphones")):
+        command.add_argument(
+            f"--{name}_device", type=_device, help=f"{what}: its number, or a part of its name"
+        )
+    command.add_argument("--list_devices", action="store_true", help="show them, and end")
+    command.set_defaults(run=live)
+
     command = commands.add_parser("demo", help="try a model in the browser", parents=[running])
     command.add_argument(
         "--host",
@@ -232,6 +272,10 @@ def get_parser() -> argparse.ArgumentParser:
     )
     command.set_defaults(run=parity)
     return parser
+
+
+def _device(text: str) -> int | str:
+    return int(text) if text.isdigit() else text
 
 
 def _positive(text: str) -> float:

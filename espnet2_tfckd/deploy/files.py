@@ -228,6 +228,16 @@ def _adapt(audio: AudioFile, enhancer: Enhancer, channel: int, outcome: Outcome)
         outcome.messages.append(f"{audio.channels} channels, of which channel {channel} is taken")
 
 
+def selected(audio: AudioFile, enhancer: Enhancer, channel: int) -> Blocks:
+    """The channels of an open file that a model takes, in blocks (samples, channels).
+
+    Raises:
+        ValueError: If it lacks them.
+    """
+    _adapt(audio, enhancer, channel, Outcome(""))
+    return _read(audio, enhancer.microphones, channel, lambda seconds: None)
+
+
 def _read(
     audio: AudioFile, microphones: int, channel: int, progress: Callable[[float], None]
 ) -> Blocks:

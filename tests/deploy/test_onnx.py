@@ -157,6 +157,26 @@ def test_every_causal_variant_gives_what_torch_gives(variant, tmp_path):
         stream.reset()  # the second time as the first
 
 
+def test_networks_that_keep_states_alone_still_run():
+    """As they were exported earlier: without history, attention, and a list of inputs."""
+    shape = [1, 2, 1, 3]
+    infos = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape)
+        for name in ("mixture", "state0", "estimate", "next_state0")
+    ]
+    nodes = [
+        onnx.helper.make_node("Add", ["mixture", "state0"], ["estimate"]),
+        onnx.helper.make_node("Identity", ["estimate"], ["next_state0"]),
+    ]
+    graph = onnx.helper.make_graph(nodes, "sum", infos[:2], infos[2:])
+    opset = [onnx.helper.make_opsetid("", onnx_export.OPSET)]
+    network = onnx.helper.make_model(graph, opset_imports=opset, ir_version=8)
+    session = onnxruntime.InferenceSession(network.SerializeToString())
+    stream = FrameByFrame(session, {"states": [{"name": "state0", "shape": shape}]})
+    sums = [float(stream(np.full(shape, n, np.float32))[0, 0, 0, 0]) for n in (1, 2, 3, 4)]
+    assert sums == [1, 3, 6, 10]
+
+
 def test_a_second_runtime_gives_the_same(causal):
     """The streaming network is made of standard operators only."""
     network = onnx.load(str(causal[1] / "streaming.onnx"))
