@@ -26,7 +26,7 @@ class ExportedStudent(Model):
         self.sample_rate, self.latency_ms = meta["sample_rate"], meta["latency_ms"]
 
     def reset(self) -> None:
-        self._enhancer.states = [np.zeros_like(state) for state in self._enhancer.states]
+        self._enhancer.reset()
 
     def stream(self, mixture: np.ndarray) -> Iterator[np.ndarray]:
         enhancer, hop = self._enhancer, self._enhancer.meta["hop_length"]
