@@ -1,7 +1,7 @@
 """A causal DPDCRN laid out for one frame at a time: the same values from a quarter of the nodes.
 
-What costs time on a device is less the arithmetic of a frame than the number of nodes in the graph. Hence
-this network does what :class:`DPDCRNSeparator` does, with its weights arranged anew:
+What costs time on a device is less the arithmetic of a frame than the number of nodes in the graph.
+Hence this network does what :class:`DPDCRNSeparator` does, with its weights arranged anew:
 
 - The features of earlier frames, which dilated convolutions look back on, stay with the caller. A
   layer of a dense block is one convolution over the features of now and of then.
