@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import fmean, median
@@ -29,12 +30,19 @@ MAX_DELAY_SECONDS = 0.2
 REVISION = 1  # raise it when the same teacher's estimates are written differently
 
 
-class Teacher(NamedTuple):
-    """A teacher at work."""
+@dataclass(frozen=True)
+class Teacher:
+    """A teacher at work.
 
-    enhance: Callable[[Path, Path], None]  #: wav files of one folder to another, of the same names
-    batch: int  #: utterances that are given to it at a time
-    identity: dict  #: what tells it from others
+    Attributes:
+        enhance: Function from a folder of wav files to another, which gets files of their names.
+        batch: Utterances that are given to it at a time.
+        identity: What tells it from others.
+    """
+
+    enhance: Callable[[Path, Path], None]
+    batch: int
+    identity: dict
 
 
 def teacher_outputs(
