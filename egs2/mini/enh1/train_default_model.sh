@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Trains the model that the package brings along: a causal student of 16 channels, the arm `none` of
-# conf/experiment_extended.yaml (1 GB to fetch, 8,400 updates, one to two hours on one core;
+# conf/experiment_extended.yaml (1 GB to fetch, 7,700 updates, one to two hours on one core;
 # resumable). Then exports and packs it, and puts it and the sample recordings into
 # espnet2_tfckd/pretrained/. Options are those of run_experiment.sh: --help
 set -euo pipefail
