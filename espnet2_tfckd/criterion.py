@@ -18,8 +18,7 @@ class CompressedSpectrumLoss(TimeDomainLoss):
         + w \, \overline{\bigl|\, |S|^c e^{j \angle S} - |\hat S|^c e^{j \angle \hat S} \bigr|^2}
 
     Both signals are first scaled by the level of the reference, so that loud and quiet recordings
-    count alike. Compression lets quiet bins count, where most of what disturbs a listener is; a
-    loss on waveforms, such as the SNR, hardly sees them.
+    count alike. Compression lets quiet bins count, which a loss on waveforms hardly sees.
 
     Named ``compressed_spectrum`` in a YAML's ``criterions``.
 

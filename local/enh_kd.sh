@@ -156,7 +156,7 @@ check_test_set() {
         ${ref_channel:+--ref_channel "$ref_channel"}
 }
 
-# use_set SET: what trainings on it are told about data, in $data_options.
+# use_set SET: put the options that name its data into $data_options.
 use_set() {
     local stats_dir=$expdir/enh_stats_$fs${1#"$train_set_used"}
     data_options=(--train_dir "$data_feats/$1" --valid_dir "$data_feats/$valid_set"

@@ -39,15 +39,15 @@ def prepare_unlabelled(unlabelled_dir: str | Path, data_dir: str | Path, nj: int
         nj: Number of threads.
 
     Raises:
-        FileNotFoundError: If there is no folder, or no audio in it.
+        FileNotFoundError: If the folder is missing, or holds no audio.
         ValueError: If recordings cannot be used; ``<data_dir>/bad_files.txt`` lists all of them. Or
             if they lie where this writes.
         RuntimeError: If another process is working on ``data_dir``.
     """
     folder, data_dir = Path(unlabelled_dir), Path(data_dir)
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder (seen from {Path.cwd()})")
-    files = {str(path.relative_to(folder).with_suffix("")): path for path in audio_files(folder)}
+        raise FileNotFoundError(f"{folder} is not a folder (seen from {Path.cwd()})")
+    files = {str(path.relative_to(folder)): path for path in audio_files(folder)}
     if not files:
         raise FileNotFoundError(f"{folder} holds no audio files: name a folder of recordings")
     refuse_overlap([data_dir], [folder])
@@ -55,20 +55,30 @@ def prepare_unlabelled(unlabelled_dir: str | Path, data_dir: str | Path, nj: int
         if not is_due:
             return
         audio_dir = make_own_folder(data_dir / "audio", files.values())
-        data, problems = DataDir({}, {}, {}), []
+        data, problems, taken = DataDir({}, {}, {}), [], {}
+        for name, path in files.items():
+            if (first := taken.setdefault(_utterance(name), path)) != path:
+                text = f"would get the same id as {first}: rename one of them"
+                problems.append(Problem(str(path), text))
 
         def cut(named: tuple[str, Path]) -> tuple[dict[str, str], Problem | None]:
             return _cut(*named, audio_dir)
 
-        for pieces, problem in in_threads(cut, files.items(), nj, "cutting recordings"):
+        distinct = {name: path for name, path in files.items() if path in taken.values()}
+        for pieces, problem in in_threads(cut, distinct.items(), nj, "cutting recordings"):
             problems += [problem] if problem else []
-            data.mixture.update(pieces)
+            data.mixture |= pieces
         remedy = "Fix the files, or move them out of the folder"
         report_problems(problems, data_dir / "bad_files.txt", False, remedy)
         data.reference = dict(data.mixture)
         data.speaker = dict.fromkeys(data.mixture, SPEAKER)
         write_data_dir(data_dir / NAME, data)
         print(f"{len(files)} recordings without references in {len(data)} pieces")
+
+
+def _utterance(name: str) -> str:
+    """The id of a recording by its path in the folder."""
+    return utterance_id(str(Path(name).with_suffix("")), SPEAKER)
 
 
 def _cut(name: str, path: Path, audio_dir: Path) -> tuple[dict[str, str], Problem | None]:
@@ -88,7 +98,7 @@ def _cut(name: str, path: Path, audio_dir: Path) -> tuple[dict[str, str], Proble
     pieces = {}
     for number, piece in enumerate(np.array_split(signal, count)):
         if signal_fault(piece) is None:
-            utterance = f"{utterance_id(name, SPEAKER)}-{number:04d}"
+            utterance = f"{_utterance(name)}-{number:04d}"
             pieces[utterance] = str(audio_dir / f"{utterance}.wav")
             write_audio(audio_dir / f"{utterance}.wav", piece, rate)
     return pieces, None

@@ -72,7 +72,7 @@ def live(args: argparse.Namespace) -> None:
     """Enhance the microphone, and play the result, until Ctrl-C.
 
     Raises:
-        RuntimeError: If there is no sound device.
+        RuntimeError: If sound devices cannot be used.
     """
     from espnet2_tfckd.deploy.live import enhance_microphone, require_sounddevice
 

@@ -46,7 +46,8 @@ class WavStream(AudioFile):
 
     def blocks(self, size: int = 0) -> Iterator[np.ndarray]:
         while data := self._wave.readframes(size or self._size):
-            samples = np.frombuffer(data, np.uint8).reshape(-1, self._bytes)
+            whole = len(data) - len(data) % (self._bytes * self.channels)  # it may be cut off
+            samples = np.frombuffer(data[:whole], np.uint8).reshape(-1, self._bytes)
             samples = np.pad(samples, ((0, 0), (4 - self._bytes, 0))).view("<i4")
             yield (samples.reshape(-1, self.channels) / 2**31).astype(np.float32)
 
@@ -67,7 +68,7 @@ def enhance_pipe(enhancer: Enhancer, source: BinaryIO, target: BinaryIO, channel
         Samples that were clipped.
 
     Raises:
-        ValueError: If the source is no wav, or does not suit the model.
+        ValueError: If the source is not wav, or does not suit the model.
     """
     with WavStream(source, enhancer.hop_length) as audio:
         blocks = selected(audio, enhancer, channel)

@@ -66,7 +66,7 @@ class Statistics:
 
 
 class Norm(nn.Module):
-    """A norm, with its activation if it has one: x -> activation(x * scale + shift).
+    """A norm, as one scale and one shift: x * scale + shift.
 
     Args:
         norm: The norm.
@@ -163,7 +163,6 @@ class Dense(nn.Module):
         super().__init__()
         self.name, reads = name, []
         self.norms, self.activations = nn.ModuleList(), nn.ModuleList()
-        self.biases, self.kernels = [], []
         for number, layer in enumerate(block.dense):
             then, now = layer.conv.weight.detach().unbind(2)
             self.register_buffer(f"kernel{number}", torch.cat([now, then], 1).unsqueeze(2))

@@ -233,10 +233,12 @@ def _write_shard(
     for part in _batches(utterances, teacher.batch):
         try:
             for utterance, (mixture, estimate, rate) in _estimates(data, teacher, part):
-                aligned = align(estimate, delay, len(mixture), round(MAX_DELAY_SECONDS * rate))
-                path = folder / f"{utterance}.wav"
-                write_audio(path, aligned, rate, "FLOAT")
-                entries[utterance] = str(path)
+                path, most = folder / f"{utterance}.wav", round(MAX_DELAY_SECONDS * rate)
+                try:
+                    write_audio(path, align(estimate, delay, len(mixture), most), rate, "FLOAT")
+                    entries[utterance] = str(path)
+                except ValueError as error:
+                    problems.append(f"{utterance}: {error}")
         except (ValueError, RuntimeError) as error:
             problems.append(str(error))
     return entries

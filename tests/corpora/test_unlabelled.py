@@ -76,8 +76,16 @@ def test_what_cannot_be_used_is_listed(name, samples, words, recordings, tmp_pat
     assert not (tmp_path / "data" / "bad_files.txt").exists()
 
 
+@pytest.mark.parametrize("name", ["street.flac", "day-1-tram.wav"])
+def test_recordings_that_would_get_one_id_are_refused(name, recordings, tmp_path):
+    soundfile.write(recordings / name, 0.1 * np.ones(RATE), RATE)
+    with pytest.raises(ValueError, match="would get the same id as .*: rename one of them"):
+        prepare_unlabelled(recordings, tmp_path / "data")
+    assert not (tmp_path / "data" / NAME / "wav.scp").exists()
+
+
 def test_folders_without_recordings_are_refused(recordings, tmp_path):
-    with pytest.raises(FileNotFoundError, match="is no folder"):
+    with pytest.raises(FileNotFoundError, match="is not a folder"):
         prepare_unlabelled(tmp_path / "nothing", tmp_path / "data")
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="holds no audio files"):

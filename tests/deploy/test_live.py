@@ -81,6 +81,12 @@ def test_the_estimate_leaves_before_the_recording_ends(enhancer, mixture):
     assert len(behind) > 100
 
 
+def test_a_recording_that_is_cut_off_within_a_sample_is_enhanced(enhancer, mixture):
+    target = io.BytesIO()
+    enhance_pipe(enhancer, Pipe(wav(mixture)[:-1]), target)
+    assert len(soundfile.read(io.BytesIO(target.getvalue()))[0]) == len(mixture) - 1
+
+
 def test_clipping_is_counted(enhancer, mixture):
     enhancer.enhance = lambda blocks: (np.full(len(block), 1.5, np.float32) for block in blocks)
     target = io.BytesIO()

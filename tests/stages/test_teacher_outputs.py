@@ -80,7 +80,11 @@ def test_a_model_may_be_an_experiment(data_dir, tiny_model, tmp_path):
     [
         ("1 / 0", RuntimeError, "spk-utt0: the teacher's command failed .status 1.: ZeroDivision"),
         ("pass", RuntimeError, "spk-utt0: the teacher's command wrote no output: it says nothing"),
-        (DELAYED.replace("300", "9000"), ValueError, "the teacher's estimate has .* its mixture"),
+        (
+            DELAYED.replace("300", "9000"),
+            ValueError,
+            "spk-utt0: the teacher's estimate has .* its mixture",
+        ),
         (DELAYED.replace("640", "len(samples) % 3000"), ValueError, "delay differs between"),
         (DELAYED.replace("0.5 *", "numpy.nan *"), ValueError, "NaN or infinite"),
     ],
