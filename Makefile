@@ -1,17 +1,27 @@
 SHELL := /bin/bash
 
-.PHONY: setup test test-recipes lint docs bench bench-peers
+.PHONY: setup test test-recipes test-slurm lint docs bench bench-peers
 
 # options: make setup TORCH=cpu
 setup:
 	@local/setup.sh $(if $(TORCH),--torch "$(TORCH)")
 
+# files of tests at a time, a process and a thread each: make test JOBS=1
+JOBS ?= auto
+
+PYTEST = . local/path.sh && export OMP_NUM_THREADS=1 && \
+	python -m pytest -q -n $(JOBS) --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+
 test: setup
-	@. local/path.sh && python -m pytest -q
+	@$(PYTEST)
 
 # the recipes of the other corpora end to end, on made-up data
 test-recipes: setup
-	@. local/path.sh && python -m pytest -q -m recipes
+	@$(PYTEST) -m recipes
+
+# a recipe on a real Slurm of two pretended nodes, which is started here; as root
+test-slurm: setup
+	@$(PYTEST) -n 0 -m slurm
 
 lint: setup
 	@. local/path.sh && python -m ruff check . && python -m ruff format --check .

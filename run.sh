@@ -4,6 +4,7 @@ set -euo pipefail
 
 caller=$PWD
 cd "$(dirname "$0")"
+[ -d egs2 ] || cd "${SLURM_SUBMIT_DIR:-.}" # sbatch runs a copy of this script elsewhere
 corpus=mini
 help=false
 torch=()

@@ -76,7 +76,7 @@ requirements = [
 asr = ["transformers"]
 ci_sdr = ["ci_sdr"]
 demo = ["gradio"]
-test = ["pocketsphinx", "pyroomacoustics", "pytest", "selenium"]
+test = ["pocketsphinx", "pyroomacoustics", "pytest", "pytest-xdist", "selenium"]
 
 setup(
     name="espnet2_tfckd",

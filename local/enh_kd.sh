@@ -94,12 +94,33 @@ run_stage() {
     current=
 }
 
-stage_module() { python -m "espnet2_tfckd.stages.$1" "${@:2}"; }
+job=() # what starts the process of a stage that may run on another machine
+slurm_train=()
+if [ "$cmd" = slurm ]; then
+    for name in ${!SLURM_@}; do # of an allocation that this runs in: jobs have their own
+        [ "$name" = SLURM_CONF ] || unset "$name"
+    done
+    split_words slurm_train_opts "$slurm_opts $slurm_train_opts"
+    slurm_train=(${words[@]+"${words[@]}"})
+fi
+
+here() { python -m "espnet2_tfckd.stages.$1" "${@:2}"; }
+stage_module() { ${job[@]+"${job[@]}"} python -m "espnet2_tfckd.stages.$1" "${@:2}"; }
 
 # use_cores JOBS: share the cores out among that many jobs.
 use_cores() {
     local threads=$((cores / $1))
     export OMP_NUM_THREADS=$((threads > 0 ? threads : 1))
+    [ "$cmd" = slurm ] || return 0
+    split_words slurm_opts "$slurm_opts"
+    job=(srun --quit-on-interrupt --ntasks=1 --cpus-per-task="$1" ${words[@]+"${words[@]}"})
+    OMP_NUM_THREADS=1
+}
+
+# use_gpus: those of trainings, in this (sub)shell.
+use_gpus() {
+    [ "$cmd" = local ] || [ "$ngpu" -eq 0 ] ||
+        job=(${job[@]+"${job[@]}"} ${slurm_train[@]+"${slurm_train[@]}"})
 }
 
 # --- the stages
@@ -180,13 +201,14 @@ train() {
         printf %q "$data_feats/$1/noise.scp"
     ) --noise_db_range=${remix_snr/ /_} $enh_args"
     [ "$overwrite" = false ] || options+=(--overwrite)
-    stage_module train "${data_options[@]}" --ngpu "$ngpu" --inference_model "$inference_model" \
-        --enh_args="$arguments" "${options[@]}" "${@:2}"
+    [ "$cmd" = local ] || options+=(--slurm "${slurm_train[*]-}")
+    here train "${data_options[@]}" --ngpu "$ngpu" --num_nodes "$num_nodes" \
+        --inference_model "$inference_model" --enh_args="$arguments" "${options[@]}" "${@:2}"
 }
 
 # fetch TAG DIR: lay a published model out as if it had been trained here.
 fetch() {
-    stage_module fetch_model --model_tag "$1" --exp_dir "$2" --inference_model "$inference_model"
+    here fetch_model --model_tag "$1" --exp_dir "$2" --inference_model "$inference_model"
 }
 
 train_teacher() {
@@ -212,7 +234,7 @@ write_teacher_outputs() {
 # join_unlabelled: recordings become training data, with the teacher's estimates as references.
 join_unlabelled() {
     write_teacher_outputs "$unlabelled"
-    stage_module join_unlabelled --train_dir "$data_feats/$train_set_used" \
+    here join_unlabelled --train_dir "$data_feats/$train_set_used" \
         --unlabelled_dir "$data_feats/$unlabelled" \
         --estimates "${outputs}_$unlabelled/teacher.scp" --out_dir "$data_feats/$students_set"
     extract_noise "$students_set"
@@ -240,11 +262,11 @@ train_distilled() {
 train_students() {
     if [ "$train_baseline" = false ]; then
         train_distilled
-    elif [ "$ngpu" -gt 0 ] || [ "$cores" -lt 2 ]; then
+    elif [ "$cmd" = local ] && [ "$((ngpu + num_nodes))" -gt 1 ] || [ "$cores" -lt 2 ]; then
         train_undistilled
         train_distilled
-    else # side by side, each on its half of the cores
-        use_cores 2
+    else # side by side, each on its half of the cores, or as a job of its own
+        [ "$cmd" = slurm ] || use_cores 2
         trap 'kill $(jobs -p) 2>/dev/null || true' EXIT
         train_undistilled &
         local status=0 undistilled=$!
@@ -255,17 +277,32 @@ train_students() {
     fi
 }
 
+# enhance_set MODEL_DIR SET
+enhance_set() {
+    stage_module enhance --exp_dir "$1" --inference_model "$inference_model" \
+        --data_dir "$data_feats/$2" --output_dir "$1/enhanced_$2" \
+        --nj "$inference_nj" --ngpu "$ngpu" --fs "${fs/%k/000}" \
+        ${ref_channel:+--ref_channel "$ref_channel"}
+}
+
 enhance() {
-    local name model_dir
+    local name model_dir pid pids=() status=0
     [ -z "$download_model" ] || fetch "$download_model" "${model_dirs[0]}"
+    use_gpus
     for model_dir in "${model_dirs[@]}"; do
         for name in $test_sets; do
-            stage_module enhance --exp_dir "$model_dir" --inference_model "$inference_model" \
-                --data_dir "$data_feats/$name" --output_dir "$model_dir/enhanced_$name" \
-                --nj "$inference_nj" --ngpu "$ngpu" --fs "${fs/%k/000}" \
-                ${ref_channel:+--ref_channel "$ref_channel"}
+            if [ "$cmd" = slurm ]; then # all at once, as far as there are nodes
+                enhance_set "$model_dir" "$name" &
+                pids+=($!)
+            else
+                enhance_set "$model_dir" "$name"
+            fi
         done
     done
+    for pid in ${pids[@]+"${pids[@]}"}; do
+        wait "$pid" || status=$?
+    done
+    return $status
 }
 
 # score_test_sets STAGE OPTION...: run a stage that scores all systems on every test set.
@@ -289,7 +326,7 @@ report() {
     for model_dir in "${model_dirs[@]}"; do
         options+=(--model "$(system_of "$model_dir")=$model_dir")
     done
-    stage_module report "${options[@]}" ${ref_channel:+--ref_channel "$ref_channel"}
+    here report "${options[@]}" ${ref_channel:+--ref_channel "$ref_channel"}
 }
 
 score() {
@@ -298,6 +335,7 @@ score() {
 }
 
 recognise() {
+    use_gpus
     score_test_sets asr_score --asr_model "$asr_model" --ngpu "$ngpu"
     report
 }
@@ -306,14 +344,14 @@ distilled_dir=$expdir/enh_$distilled
 packed=$distilled_dir/enh_${distilled}_${inference_model%.*}.zip
 
 pack() {
-    stage_module pack --exp_dir "$distilled_dir" --inference_model "$inference_model" \
+    here pack --exp_dir "$distilled_dir" --inference_model "$inference_model" \
         --outfile "$packed" --results "$expdir/RESULTS.md"
 }
 
 publish() {
     local test_set=${test_sets%% *} upload=
     [ "$publish" = false ] || upload=--upload
-    stage_module publish --repo_id "$hf_repo" --exp_dir "$distilled_dir" --packed "$packed" \
+    here publish --repo_id "$hf_repo" --exp_dir "$distilled_dir" --packed "$packed" \
         --results "$expdir/results.json" --license "$model_license" --teacher "$teacher" \
         --corpus "$(basename "$(dirname "$PWD")")" --corpus_license "$corpus_license" \
         --data_dir "$data_feats/$test_set" --enhanced_dir "$distilled_dir/enhanced_$test_set" \
@@ -324,15 +362,15 @@ export_onnx() {
     local quantise=()
     [ "$onnx_int8" = false ] || quantise=(--quantise --data_dir "$data_feats/${test_sets%% *}")
     if grep -q '^separator: dpdcrn' "$distilled_dir/config.yaml"; then
-        stage_module export --exp_dir "$distilled_dir" --inference_model "$inference_model" \
+        here export --exp_dir "$distilled_dir" --inference_model "$inference_model" \
             ${model_license:+--license "$model_license"} ${quantise[@]+"${quantise[@]}"}
     else
         echo "not exported: only DPDCRN can be"
     fi
 }
 
-if [ "$ngpu" -gt 0 ] && [ "$stage" -le 8 ] && [ "$stop_stage" -ge 6 ]; then
-    check_gpus # before any work is done
+if [ "$((ngpu + num_nodes))" -gt 1 ] && [ "$stage" -le 8 ] && [ "$stop_stage" -ge 6 ]; then
+    check_training # before any work is done
 fi
 echo "Recipe: $PWD (paths below are relative to it)"
 use_cores "$nj"

@@ -21,7 +21,11 @@ stage=1                 first stage to run
 stop_stage=13           last stage to run
 nj=$cores               parallel jobs of all stages except 6 to 8
 inference_nj=$cores     parallel jobs of stage 8
-ngpu=0                  GPUs for training and stages 8 and 10
+ngpu=0                  GPUs for training and stages 8 and 10, on each node
+num_nodes=1             nodes that a training is spread over, by Slurm
+cmd=local               local, or slurm: from a login node, stages 3 to 10 as jobs that wait in the queue
+slurm_opts=             srun's options for all jobs: '--partition cpu --time 4:00:00'
+slurm_train_opts=       srun's further options for trainings, and stages 8 and 10 with --ngpu: '--partition gpu --gres gpu:4'
 datadir=data            data directories of stage 1
 dumpdir=dump            data directories of stages 3 and 4
 expdir=exp              experiment directories and results
@@ -66,7 +70,12 @@ check_options() {
     [ "$stage" -ge 1 ] && [ "$stage" -le "$last" ] ||
         option_error "--stage $stage: there are stages 1 to $last"
     [ "$stage" -le "$stop_stage" ] || option_error "--stage $stage is beyond --stop_stage $stop_stage"
-    [ "$nj" -ge 1 ] && [ "$inference_nj" -ge 1 ] || option_error "--nj and --inference_nj start at 1"
+    [ "$nj" -ge 1 ] && [ "$inference_nj" -ge 1 ] && [ "$num_nodes" -ge 1 ] ||
+        option_error "--nj, --inference_nj and --num_nodes start at 1"
+    [ "$cmd" = local ] || [ "$cmd" = slurm ] || option_error "--cmd is local or slurm, not '$cmd'"
+    [ "$cmd" = local ] || command -v srun >/dev/null || option_error "--cmd slurm: there is no srun here"
+    [ "$cmd" = slurm ] || [ -z "$slurm_opts$slurm_train_opts" ] ||
+        option_error "--slurm_opts and --slurm_train_opts go with --cmd slurm"
     [ -z "$teacher_exp" ] || [ -z "$teacher_model_tag" ] ||
         option_error "--teacher_exp and --teacher_model_tag exclude each other"
     [ -z "$teacher_command" ] || [ -z "$teacher_exp$teacher_model_tag" ] ||
@@ -83,14 +92,18 @@ out --teacher_outputs and --teacher_command, or --remix_snr"
         option_error "--remix_snr is for mixtures that are speech plus noise, not for --rir_dir"
     [ -n "$distill_config" ] || option_error "--distill_config is needed"
     split_words local_data_opts "$local_data_opts" # ends here if that cannot be done
+    split_words slurm_opts "$slurm_opts"
+    split_words slurm_train_opts "$slurm_train_opts"
 }
 
-# check_gpus: refuse more GPUs than there are.
-check_gpus() {
-    local found
-    found=$(python -c 'import torch; print(torch.cuda.device_count())')
-    [ "$ngpu" -le "$found" ] || option_error "--ngpu $ngpu, but torch finds $found GPUs: give fewer; \
---ngpu 0 computes on the CPU, where networks of the paper's size take days"
+# check_training: refuse trainings that cannot be spread over so many GPUs and nodes.
+check_training() {
+    local configs=(--distillation "$student_config" "$distill_config")
+    [ -n "$teacher_exp$teacher_model_tag$teacher_command" ] || configs+=(--config "$teacher_config")
+    [ "$train_baseline" = false ] || configs+=(--config "$student_config")
+    [ "$cmd" = local ] || configs+=(--elsewhere)
+    python -m espnet2_tfckd.training.ranks --ngpu "$ngpu" --num_nodes "$num_nodes" \
+        --enh_args="$enh_args" "${configs[@]}" || exit 2
 }
 
 nothing_to_do() {

@@ -17,10 +17,14 @@ def only_one(directory: str | Path) -> Iterator[None]:
     The system releases the lock when the process ends, however it ends; the lock's file stays.
 
     Raises:
-        RuntimeError: If another process holds the lock.
+        RuntimeError: If another process holds the lock, or the file system has no locks.
     """
     directory = Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
+    no_locks = (
+        f"the file system of {directory} does not lock files (flock), so nothing would keep a "
+        "second process from writing there: use a directory on another one, or mount it with locks"
+    )
     with open(directory / LOCK, "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -28,4 +32,18 @@ def only_one(directory: str | Path) -> Iterator[None]:
             raise RuntimeError(
                 f"another process is working on {directory}: wait until it is done, or end it"
             ) from None
+        except OSError:
+            raise RuntimeError(no_locks) from None
+        if not is_locked(directory / LOCK):
+            raise RuntimeError(no_locks)
         yield
+
+
+def is_locked(file: Path) -> bool:
+    """Whether anyone, this process included, holds the lock of a file."""
+    with open(file) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False

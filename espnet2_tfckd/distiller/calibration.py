@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from espnet2_tfckd.distiller.pairing import to_common_bins
+from espnet2_tfckd.distiller.ranks import mean_over_ranks, ranks
 from espnet2_tfckd.distiller.similarity import (
     STREAMS,
     LayerSimilarity,
@@ -160,16 +161,17 @@ class TFCalibration(nn.Module):
 
     def _check(self, features: list[torch.Tensor]) -> None:
         batch, _, frames, _ = features[0].shape
+        whole_batch = batch * ranks()
         if any(x.shape[0] != batch or x.shape[2] != frames for x in features):
             raise ValueError(
                 "student and teacher features differ in batch size or frame rate: "
                 f"{[tuple(x.shape) for x in features]}; use the same STFT hop in both"
             )
-        if self.query and (frames != self.frames or batch > self.batch_size):
+        if self.query and (frames != self.frames or whole_batch > self.batch_size):
             raise ValueError(
-                f"a batch of {batch} utterances of {frames} frames does not fit the calibration, "
-                f"built for up to {self.batch_size} of exactly {self.frames}: train with "
-                "iterator_type chunk and one fixed chunk_length"
+                f"a batch of {whole_batch} utterances of {frames} frames does not fit the "
+                f"calibration, built for up to {self.batch_size} of exactly {self.frames}: train "
+                "with iterator_type chunk and one fixed chunk_length"
             )
 
 
@@ -207,7 +209,7 @@ class LayerRegression(nn.Module):
 def _error(regress: nn.Module, feature: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """(B, C, T, F) of student and teacher to (B, T)."""
     own, target = to_common_bins(widened(feature), widened(target))
-    power = target.square().mean().clamp_min(_SILENT_POWER)
+    power = mean_over_ranks(target.square().mean()).clamp_min(_SILENT_POWER)
     return (regress(own) - target).square().mean((1, 3)) / power
 
 

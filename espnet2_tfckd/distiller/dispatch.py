@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional as F
 
 from espnet2_tfckd.distiller.abs_distiller import AbsDistiller, DistillInputs, Sizes
+from espnet2_tfckd.distiller.ranks import mean_over_ranks
 from espnet2_tfckd.distiller.registry import register_distiller
 from espnet2_tfckd.distiller.spectra import comparable_spectra
 
@@ -57,7 +58,9 @@ class DISPatchDistiller(AbsDistiller):
             gap = self._patch_errors(own, reference) - self._patch_errors(target, reference)
             selected = (gap > 0).to(gap.dtype)
         errors = self._patch_errors(own, target)
-        loss = (errors * selected).sum() / selected.sum().clamp_min(1)
+        # no patch at all: 0 / 0
+        count = mean_over_ranks(selected.sum()).clamp_min(torch.finfo(errors.dtype).tiny)
+        loss = (errors * selected).sum() / count
         return loss, {"kd_dispatch": loss.detach(), "kd_selected": selected.mean()}
 
     def _patch_errors(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,9 @@
-"""Similarities within one layer's features: frame to frame, and utterance to utterance."""
+"""Similarities within one layer's features: frame to frame, and utterance to utterance.
+
+Utterances are compared with all those of the batch. Where a batch of B utterances is spread over
+several processes, each has the rows of its own b utterances; see
+:mod:`espnet2_tfckd.distiller.ranks`. In one process, b is B.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +13,7 @@ from typing import NamedTuple
 import torch
 from torch.nn import functional as F
 
+from espnet2_tfckd.distiller.ranks import gathered, own_utterances, ranks
 from espnet2_tfckd.functional import widened
 
 STREAMS = ("time", "frequency")
@@ -20,7 +26,7 @@ class LayerSimilarity(NamedTuple):
     """Similarities of a layer in one stream.
 
     Attributes:
-        gram: Inner products; time (B, T, T), frequency (B, T, B).
+        gram: Inner products; time (b, T, T), frequency (b, T, B).
         probability: Cosine similarities mapped to [0, 1], each row divided by its sum; same shape.
     """
 
@@ -83,28 +89,43 @@ def grams(feature: torch.Tensor, streams: Sequence[str] = STREAMS) -> dict[str, 
     """Inner products within one layer's features, from one matrix product a stream.
 
     Args:
-        feature: (B, C, T, F).
+        feature: (b, C, T, F).
         streams: ``time``: the frames of an utterance with each other. ``frequency``: at each frame,
             the spectra of the utterances of the batch.
 
     Returns:
-        By stream: time (B, T, T), frequency (T, B, B).
+        By stream: time (b, T, T), frequency (T, b, B).
     """
-    time, frequency = _Grams.apply(widened(feature), tuple(streams))
-    by_stream = {"time": time, "frequency": frequency}
+    feature = widened(feature)
+    by_stream = {}
+    if ranks() > 1 and "frequency" in streams:
+        by_stream["frequency"] = _frequency_gram_of_ranks(feature)
+        here = [stream for stream in streams if stream != "frequency"]
+    else:
+        here = streams
+    if here:
+        time, frequency = _Grams.apply(feature, tuple(here))
+        by_stream = {"time": time, "frequency": frequency} | by_stream
     return {stream: by_stream[stream] for stream in streams}
 
 
+def _frequency_gram_of_ranks(feature: torch.Tensor) -> torch.Tensor:
+    """(b, C, T, F) of every process to (T, b, B): its own utterances with all."""
+    spectra = feature.permute(0, 2, 1, 3).flatten(2)  # (b, T, C * F)
+    return spectra.transpose(0, 1) @ gathered(spectra).permute(1, 2, 0)
+
+
 def batch_gram(feature: torch.Tensor) -> torch.Tensor:
-    """Inner products of whole utterances of the batch, (B, C, T, F) to (B, B)."""
+    """Inner products of whole utterances of the batch, (b, C, T, F) to (b, B)."""
     flat = widened(feature).flatten(1)
-    return flat @ flat.t()
+    return flat @ gathered(flat).t()
 
 
 def gram_distance(student: torch.Tensor, teacher: torch.Tensor) -> torch.Tensor:
     """Mean squared difference of Gram matrices (..., N, N) whose rows are scaled to length 1.
 
-    The squared Frobenius norm of the difference over N^2, averaged over the leading axes.
+    The squared Frobenius norm of the difference over N^2, averaged over the leading axes. Of
+    matrices spread over processes, the mean over this process's rows, (..., n, N).
     """
     return F.mse_loss(F.normalize(student, dim=-1), F.normalize(teacher, dim=-1))
 
@@ -115,7 +136,7 @@ def layer_similarities(
     """Similarities of one layer by stream, see :func:`grams`.
 
     Args:
-        feature: (B, C, T, F).
+        feature: (b, C, T, F).
         streams: ``time``, ``frequency`` or both.
 
     Returns:
@@ -127,18 +148,30 @@ def layer_similarities(
     """
     similarities = {}
     for stream, gram in grams(feature, streams).items():
-        probability = _probability(gram)
-        if stream == "frequency":  # utterances first, as in the time stream
-            gram, probability = gram.transpose(0, 1), probability.transpose(0, 1)
-        similarities[stream] = LayerSimilarity(gram, probability)
+        if stream == "time":
+            norm = _norms(gram)
+            similarities[stream] = LayerSimilarity(gram, _probability(gram, norm, norm))
+        else:
+            norm = _norms(gram[..., own_utterances(len(feature))])  # (T, b)
+            probability = _probability(gram, norm, gathered(norm.t()).t())
+            # utterances first, as in the time stream
+            similarities[stream] = LayerSimilarity(
+                gram.transpose(0, 1), probability.transpose(0, 1)
+            )
     return similarities
 
 
-def _probability(gram: torch.Tensor) -> torch.Tensor:
-    """Row-normalised cosine similarity in [0, 1] from inner products, (..., N, N)."""
+def _norms(gram: torch.Tensor) -> torch.Tensor:
+    """Lengths of the vectors with these inner products, (..., N, N) to (..., N)."""
     power = gram.diagonal(dim1=-2, dim2=-1).clamp_min(0)
-    norm = torch.sqrt(power + _SILENT_POWER) + _NORM_EPS
-    cosine = gram / (norm.unsqueeze(-1) * norm.unsqueeze(-2))
+    return torch.sqrt(power + _SILENT_POWER) + _NORM_EPS
+
+
+def _probability(
+    gram: torch.Tensor, row_norms: torch.Tensor, column_norms: torch.Tensor
+) -> torch.Tensor:
+    """Row-normalised cosine similarity in [0, 1] from inner products (..., n, N) and lengths."""
+    cosine = gram / (row_norms.unsqueeze(-1) * column_norms.unsqueeze(-2))
     similarity = ((cosine + 1) / 2).clamp_min(_MIN_SIMILARITY)
     return similarity / similarity.sum(-1, keepdim=True)
 

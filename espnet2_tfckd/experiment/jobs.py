@@ -37,15 +37,16 @@ class Usage:
     """The resources that a process and its children used, as the system counts them.
 
     Attributes:
-        cpu_seconds: Processor time, in user and system mode.
+        cpu_seconds: Processor time, in user and system mode; None if it ran on another machine.
         wall_seconds: Time from start to end.
-        peak_mb: Peak memory of the largest process, in MiB. On Linux a process inherits the peak of
-            the process that starts it, which is why the runner does not import torch.
+        peak_mb: Peak memory of the largest process, in MiB; None if it ran on another machine. On
+            Linux a process inherits the peak of the process that starts it, which is why the runner
+            does not import torch.
     """
 
-    cpu_seconds: float
+    cpu_seconds: float | None
     wall_seconds: float
-    peak_mb: float
+    peak_mb: float | None
 
 
 @dataclass(frozen=True)
@@ -193,7 +194,7 @@ def training_result(log: Path, start: int, usage: Usage) -> dict:
         and ``cpu_seconds_per_update``: ESPnet's own mean wall time of an update (data, forward,
         backward, optimizer), which leaves out start-up and validation, times the part of the wall
         time in which the process had a processor, so that other jobs on the machine do not count.
-        None if the training was already finished.
+        None if the training was already finished, or ran on another machine.
     """
     text = log.read_bytes()
     epochs = logged_epochs(text.decode(errors="replace"))
@@ -202,7 +203,7 @@ def training_result(log: Path, start: int, usage: Usage) -> dict:
     losses = [row["valid_loss"] for row in epochs.values() if math.isfinite(row["valid_loss"])]
     latest = logged_epochs(text[start:].decode(errors="replace"))
     cost, before = None, epochs.get(min(latest, default=1) - 1, {"updates": 0})["updates"]
-    if latest:
+    if latest and usage.cpu_seconds is not None:
         seconds, done = 0.0, before
         for row in latest.values():
             seconds += row["train_time"] * (row["updates"] - done)

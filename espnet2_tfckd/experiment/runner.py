@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -29,6 +30,7 @@ class Process:
     process: subprocess.Popen
     job_began: float
     began: float
+    is_elsewhere: bool
 
     def usage(self) -> Usage | None:
         """Resources that the process and its children used; None until it has ended."""
@@ -36,10 +38,13 @@ class Process:
         if pid == 0:
             return None
         self.process.returncode = os.waitstatus_to_exitcode(status)
+        wall_seconds = time.monotonic() - self.began
+        if self.is_elsewhere:
+            return Usage(None, wall_seconds, None)
         kib_or_bytes = 1024 if sys.platform == "linux" else 1024**2
         return Usage(
             cpu_seconds=usage.ru_utime + usage.ru_stime,
-            wall_seconds=time.monotonic() - self.began,
+            wall_seconds=wall_seconds,
             peak_mb=usage.ru_maxrss / kib_or_bytes,
         )
 
@@ -52,10 +57,19 @@ class Runner:
         nj: Number of jobs at a time, each on one thread.
         seconds: Time after which no further job is started; None for no limit.
         on_result: Called whenever a job is finished.
+        slurm: Options with which srun is to ask for a job of Slurm for each; None to run them here.
     """
 
-    def __init__(self, plan: Plan, nj: int, seconds: float | None, on_result: Callable[[], None]):
+    def __init__(
+        self,
+        plan: Plan,
+        nj: int,
+        seconds: float | None,
+        on_result: Callable[[], None],
+        slurm: str | None = None,
+    ):
         self.plan, self.nj, self.on_result = plan, nj, on_result
+        self.launcher = [] if slurm is None else ["srun", "--ntasks=1", *shlex.split(slurm)]
         self.deadline = None if seconds is None else time.monotonic() + seconds
         self.running: list[Process] = []
         self.failed: dict[Path, Job] = {}
@@ -126,8 +140,9 @@ class Runner:
                 log.write(f"error: {error}\n")
             self._fail(job)
         else:
-            process = start(command, job.log)
-            self.running.append(Process(job, rest, process, began, time.monotonic()))
+            process = start(command, job.log, self.launcher)
+            now = time.monotonic()
+            self.running.append(Process(job, rest, process, began, now, bool(self.launcher)))
 
     def _finish(self, job: Job, record: dict, minutes: float) -> None:
         self.on_result()
@@ -167,13 +182,20 @@ def headline(result: dict, columns: Sequence[str]) -> str:
     return ""
 
 
-def start(command: Command, log: Path) -> subprocess.Popen:
-    """Start a process on one thread that appends to a log; it ends with the present process."""
+def start(command: Command, log: Path, launcher: Sequence[str] = ()) -> subprocess.Popen:
+    """Start a process on one thread that appends to a log; it ends with the present process.
+
+    Args:
+        command: What to run.
+        log: File to append to.
+        launcher: What starts it on another machine; such as Slurm's srun.
+    """
     log.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1"), "PYTHONUNBUFFERED": "1"}
+    module = ["-m", f"espnet2_tfckd.stages.{command.stage}", *command.arguments]
     with open(log, "ab") as stream:
         return subprocess.Popen(
-            [sys.executable, "-m", f"espnet2_tfckd.stages.{command.stage}", *command.arguments],
+            [*launcher, sys.executable, *module],
             stdout=stream,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,

@@ -98,7 +98,11 @@ def run_experiment(options: argparse.Namespace) -> int:
             print(f"taken over from {options.results}: {take_over(whole, options.results)} jobs")
         write_outputs(plan, options.data_dir, options.nj)
         runner = Runner(
-            plan, options.nj, seconds, lambda: write_results(whole, options.results, command)
+            plan,
+            options.nj,
+            seconds,
+            lambda: write_results(whole, options.results, command),
+            options.slurm,
         )
         runner.run()
         write_results(whole, options.results, command)
@@ -131,6 +135,9 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--seeds", default="", help="only these seeds, separated by spaces")
     parser.add_argument("--time_limit", type=float, help="minutes after which no job is started")
     parser.add_argument("--nj", type=int, default=cpu_cores(), help="jobs at a time")
+    parser.add_argument(
+        "--slurm", metavar="OPTIONS", help="run every job as one of Slurm, with these of srun's"
+    )
     parser.add_argument("--keep_audio", action="store_true", help="keep enhanced audio")
     return parser
 

@@ -7,6 +7,7 @@ import os
 import re
 import shlex
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -18,7 +19,8 @@ from espnet2_tfckd.data.locking import LOCK, only_one
 from espnet2_tfckd.models.configuration import CHECKPOINT, check_rate, read_configuration
 from espnet2_tfckd.training.log import Outcome, Progress
 from espnet2_tfckd.training.process import run_logged
-from espnet2_tfckd.training.settings import Training
+from espnet2_tfckd.training.ranks import LOCK_VARIABLE, job_ended_early, launcher, rendezvous
+from espnet2_tfckd.training.settings import DEFAULT_BATCH_SIZE, Training, check_batch_size
 from espnet2_tfckd.training.statistics import SHAPE_FILES, read_shapes
 
 FINISHED = "finished"  # this file in the training directory says so
@@ -36,10 +38,12 @@ def train(training: Training) -> Path:
 
     Raises:
         FileNotFoundError: If a file that is needed is not there.
-        ValueError: If a YAML cannot be used, there is too little data for a batch, or ``exp_dir``
-            holds a training that was made of something else.
+        ValueError: If a YAML cannot be used, there is too little data for a batch, ``exp_dir``
+            holds a training that was made of something else, or the training cannot be spread over
+            as many processes.
         RuntimeError: If ESPnet fails or the training diverges; the message names ESPnet's log.
     """
+    check_batch_size(training.config, training.distill_config, training.enh_args, training.ranks)
     _refuse_too_little_data(training)
     _refuse_missing_estimates(training)
     if training.fs and training.teacher_files and training.teacher_files[0].exists():
@@ -90,7 +94,8 @@ def _run(training: Training) -> None:
         outcome.read(line)
 
     log = exp_dir / "train.log"
-    run_logged(training.espnet_command(output_dir / "train.yaml"), log, read)
+    while not _run_once(training, log, read):
+        print(f"{exp_dir.name}: the job was ended early; going on in another", flush=True)
     if diverged := outcome.divergence():
         raise RuntimeError(
             f"{exp_dir}: {diverged}\n"
@@ -99,6 +104,33 @@ def _run(training: Training) -> None:
             f"The log is {log}"
         )
     (output_dir / FINISHED).touch()
+
+
+def _run_once(training: Training, log: Path, on_line: Callable[[str], None]) -> bool:
+    """Train until the end, or until Slurm ends the job; whether it was the end."""
+    output_dir, checkpoint = training.output_dir, training.output_dir / "checkpoint.pth"
+    saved = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
+    logged = log.stat().st_size if log.exists() else 0
+    try:
+        with rendezvous(output_dir, training.num_nodes) as meeting:
+            run_logged(
+                training.espnet_command(output_dir / "train.yaml") + meeting,
+                log,
+                on_line,
+                launcher(training.num_nodes, training.slurm),
+                {LOCK_VARIABLE: str(output_dir / LOCK)},
+            )
+    except RuntimeError as error:
+        if training.slurm is None or not job_ended_early(log, logged):
+            raise
+        if not checkpoint.exists() or checkpoint.stat().st_mtime_ns == saved:
+            raise RuntimeError(
+                f"{training.exp_dir}: the job ended before an epoch did, so that nothing was "
+                "gained: ask for more time (--time in --slurm_train_opts), or make epochs shorter "
+                f"(num_iters_per_epoch in {training.config})"
+            ) from error
+        return False
+    return True
 
 
 def _holds_a_training(training: Training) -> bool:
@@ -140,7 +172,7 @@ def _refuse_too_little_data(training: Training) -> None:
         valid_iterator_type=None,
         chunk_length="500",
         chunk_shift_ratio=0.5,
-        batch_size=20,
+        batch_size=DEFAULT_BATCH_SIZE,
         valid_batch_size=None,
     )
     iterators = (options.iterator_type, options.valid_iterator_type or options.iterator_type)
@@ -150,14 +182,20 @@ def _refuse_too_little_data(training: Training) -> None:
     for split, iterator, size in zip(("train", "valid"), iterators, map(int, sizes), strict=True):
         if iterator != "chunk":
             continue
-        lengths = read_shapes(training.stats_dir / split / SHAPE_FILES[0]).values()
-        chunks = sum((length - chunk) // shift + 1 for length in lengths if length > chunk)
+        lengths = list(read_shapes(training.stats_dir / split / SHAPE_FILES[0]).values())
+        ranks = training.ranks
+        # each process cuts the chunks of its own utterances, for its share of a batch
+        chunks = ranks * min(
+            sum((length - chunk) // shift + 1 for length in lengths[n::ranks] if length > chunk)
+            for n in range(ranks)
+        )
         if chunks < size:
+            among = f", in each of {ranks} processes {chunks // ranks}" if ranks > 1 else ""
             raise ValueError(
                 f"the {split} set cannot fill a batch: its {len(lengths)} utterances (of up to "
-                f"{max(lengths)} samples) give {chunks} chunks of {chunk} samples, a batch takes "
-                f"{size}. Use more or longer utterances, or lower chunk_length or batch_size in "
-                f"{training.config}"
+                f"{max(lengths)} samples) give {chunks} chunks of {chunk} samples{among}, a batch "
+                f"takes {size}. Use more or longer utterances, or lower chunk_length or "
+                f"batch_size in {training.config}"
             )
 
 
@@ -203,7 +241,14 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--valid_dir", required=True, help="data directory to validate on")
     parser.add_argument("--stats_dir", type=Path, required=True, help="directory of stage 5")
     parser.add_argument("--audio_format", help="of stage 3")
-    parser.add_argument("--ngpu", type=int, help="number of GPUs; 0: CPU")
+    parser.add_argument("--ngpu", type=int, help="GPUs of each node; 0: CPU")
+    parser.add_argument("--num_nodes", type=int, help="nodes that the training is spread over")
+    parser.add_argument(
+        "--slurm",
+        metavar="OPTIONS",
+        help="train in a job that srun asks for with these options; without this, on several "
+        "nodes, in the allocation that this runs in",
+    )
     parser.add_argument("--distill_config", type=Path, help="YAML of the distillation")
     parser.add_argument("--teacher_exp", type=Path, help="experiment directory of the teacher")
     parser.add_argument(

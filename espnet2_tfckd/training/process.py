@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from espnet2_tfckd.processes import end_child_with_parent
@@ -38,7 +38,13 @@ def data_arguments(train_dir: str, valid_dir: str, audio_format: str) -> list[st
     return arguments
 
 
-def run_logged(command: list[str], log: Path, on_line: Callable[[str], None]) -> None:
+def run_logged(
+    command: list[str],
+    log: Path,
+    on_line: Callable[[str], None],
+    launcher: Sequence[str] = (),
+    variables: Mapping[str, str] | None = None,
+) -> None:
     """Run a Python command with its output appended to a log.
 
     The command ends with this process, even if this process is killed, because two trainers must
@@ -48,15 +54,18 @@ def run_logged(command: list[str], log: Path, on_line: Callable[[str], None]) ->
         command: Arguments of the interpreter, such as ``["-m", "module", "--option"]``.
         log: File to append to.
         on_line: Called with each new line of the log, soon after it is written.
+        launcher: What starts the interpreter, if it does not start here; such as Slurm's srun.
+        variables: More of the environment.
 
     Raises:
         RuntimeError: If the command fails; the message quotes its last error and names the log.
     """
     environment = {**os.environ, "TFCKD_TRACEBACK": "1", "PYTHONUNBUFFERED": "1"}
+    environment |= variables or {}
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as stream:
         process = subprocess.Popen(
-            [sys.executable, *command],
+            [*launcher, sys.executable, *command],
             stdout=stream,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -103,6 +112,7 @@ def _reason(returncode: int, log: Path, start: int) -> str:
     with open(log, encoding="utf-8", errors="replace") as stream:
         stream.seek(start)
         lines = [line for line in stream.read().splitlines() if line.strip()]
+    lines = [line for line in lines if not line.startswith(("srun:", "slurmstepd:"))] or lines
     errors = [
         i for i, line in enumerate(lines) if re.match(r"[\w.]*(Error|error)\b|.+: error:", line)
     ]

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from espnet2_tfckd.distiller.abs_distiller import AbsDistiller
 
 
+DEFAULT_BATCH_SIZE = 20  # of ESPnet
+
+
 @dataclass(frozen=True)
 class Training:
     """The settings of one training; fields are named after the options."""
@@ -32,17 +35,24 @@ class Training:
     inference_model: str
     audio_format: str = "wav"
     ngpu: int = 0
+    num_nodes: int = 1
     distill_config: Path | None = None
     teacher_exp: Path | None = None
     teacher_outputs: Path | None = None
     enh_args: str = ""
     fs: int | None = None
     overwrite: bool = False
+    slurm: str | None = None
 
     def arguments(self) -> list[str]:
         """The command line of :mod:`espnet2_tfckd.stages.train` that asks for this training."""
         values = {name: value for name, value in vars(self).items() if name != "overwrite"}
         return [f"--{name}={value}" for name, value in values.items() if value is not None]
+
+    @property
+    def ranks(self) -> int:
+        """Processes that train together: one for each GPU, or for each node."""
+        return max(1, self.ngpu) * self.num_nodes
 
     @property
     def output_dir(self) -> Path:
@@ -62,8 +72,7 @@ class Training:
         Raises:
             As :func:`read_yaml`.
         """
-        merged = read_yaml(self.config)
-        return _merged(merged, read_yaml(self.distill_config)) if self.distill_config else merged
+        return merged_config(self.config, self.distill_config)
 
     def changes_by_distillation(self) -> list[str]:
         """Options of the student's YAML that the distillation's sets to something else."""
@@ -83,7 +92,7 @@ class Training:
             FileNotFoundError: If the teacher is not trained, or stage 4 or 5 has not been run.
             ValueError: If the audio is not that of stage 5.
         """
-        options = {**self.merged_config(), "enh_args": self.enh_args, "ranks": max(1, self.ngpu)}
+        options = {**self.merged_config(), "enh_args": self.enh_args, "ranks": self.ranks}
         options["fs"] = self.fs
         data = data or data_digests(self.train_dir, self.valid_dir, self.stats_dir)
         code = {}
@@ -127,11 +136,8 @@ class Training:
         return lists
 
     def espnet_options(self, **defaults: object) -> argparse.Namespace:
-        """The values that some of ESPnet's options will have, given ESPnet's defaults."""
-        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-        for name, default in defaults.items():
-            parser.add_argument(f"--{name}", default=self.merged_config().get(name, default))
-        return parser.parse_known_args(shlex.split(self.enh_args))[0]
+        """See :func:`espnet_options`."""
+        return espnet_options(self.merged_config(), self.enh_args, **defaults)
 
     def espnet_command(self, config: Path) -> list[str]:
         """Arguments of the interpreter for running ESPnet's trainer."""
@@ -146,25 +152,83 @@ class Training:
                 command += [f"--{split}_shape_file", str(self.stats_dir / split / name)]
         command += ["--resume", "true", "--output_dir", str(self.output_dir)]
         command += ["--ngpu", str(self.ngpu)]
-        if self.ngpu > 1:
-            command += ["--multiprocessing_distributed", "true"]
-            command += self._valid_batch_arguments()
         if self.teacher_files:
             teacher_config, teacher_model = map(str, self.teacher_files)
             command += ["--teacher_config", teacher_config, "--teacher_model_file", teacher_model]
         if self.fs:
             kinds = self.espnet_options(encoder="stft", decoder="stft")
             command += rate_arguments(self.fs, kinds.encoder, kinds.decoder)
-        return command + shlex.split(self.enh_args)
+        command += shlex.split(self.enh_args)
+        return command + (self._arguments_of_ranks() if self.ranks > 1 else [])
 
-    def _valid_batch_arguments(self) -> list[str]:
-        """ESPnet divides the utterances of a batch among GPUs: each needs one to validate on."""
+    def _arguments_of_ranks(self) -> list[str]:
+        """What ESPnet needs to know of its processes; these options win over all others."""
         options = self.espnet_options(
-            valid_iterator_type=None, valid_batch_size=None, batch_size=20
+            num_iters_per_epoch=None,
+            valid_iterator_type=None,
+            valid_batch_size=None,
+            batch_size=DEFAULT_BATCH_SIZE,
         )
-        size = int(options.valid_batch_size or options.batch_size)
-        is_enough = options.valid_iterator_type != "sequence" or size >= self.ngpu
-        return [] if is_enough else ["--valid_batch_size", str(self.ngpu)]
+        arguments = ["--multiprocessing_distributed", "true"]
+        if self.num_nodes > 1:
+            arguments += ["--dist_launcher", "slurm"]
+        if self.ngpu == 0:
+            arguments += ["--dist_backend", "gloo"]
+        # ESPnet counts these in every process, but a batch over all of them
+        if options.num_iters_per_epoch is not None:
+            share = -(-int(options.num_iters_per_epoch) // self.ranks)
+            arguments += ["--num_iters_per_epoch", str(share)]
+        # every process needs an utterance to validate on
+        valid_size = int(options.valid_batch_size or options.batch_size)
+        if options.valid_iterator_type == "sequence" and valid_size < self.ranks:
+            arguments += ["--valid_batch_size", str(self.ranks)]
+        return arguments
+
+
+def merged_config(config: Path, distill_config: Path | None) -> dict:
+    """Contents of a YAML, with those of a distillation's YAML added key by key.
+
+    Raises:
+        As :func:`read_yaml`.
+    """
+    merged = read_yaml(config)
+    return _merged(merged, read_yaml(distill_config)) if distill_config else merged
+
+
+def espnet_options(config: dict, enh_args: str, **defaults: object) -> argparse.Namespace:
+    """The values that some of ESPnet's options will have.
+
+    Args:
+        config: Contents of the YAML.
+        enh_args: ESPnet's options that win over these.
+        defaults: Names of the options, with ESPnet's defaults.
+    """
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    for name, default in defaults.items():
+        parser.add_argument(f"--{name}", default=config.get(name, default))
+    return parser.parse_known_args(shlex.split(enh_args))[0]
+
+
+def check_batch_size(config: Path, distill_config: Path | None, enh_args: str, ranks: int) -> None:
+    """Refuse a batch that does not divide among the processes of a training.
+
+    Args:
+        config: YAML of the training.
+        distill_config: YAML of the distillation, if it is one.
+        enh_args: More of ESPnet's options.
+        ranks: Number of processes.
+
+    Raises:
+        ValueError: If it does not divide.
+    """
+    merged = merged_config(config, distill_config)
+    size = int(espnet_options(merged, enh_args, batch_size=DEFAULT_BATCH_SIZE).batch_size)
+    if size % ranks:
+        raise ValueError(
+            f"a batch of {size} utterances does not divide among {ranks} processes (GPUs, or nodes "
+            f"without them): set batch_size in {config} to a multiple of {ranks}, or take another "
+            "number of them"
+        )
 
 
 def _merged(options: dict, own: dict) -> dict:

@@ -21,6 +21,7 @@ from espnet2_tfckd.training.model import (
     ESPnetEnhancementKDModel,
     with_features,
 )
+from espnet2_tfckd.training.ranks import prepare_rank
 from espnet2_tfckd.training.trainer import KDTrainer, ResumableTrainer
 
 distiller_choices = ClassChoices(
@@ -32,6 +33,13 @@ class EnhancementTask(ESPnetEnhancementTask):
     """ESPnet's enhancement task, with a trainer that can resume after being killed."""
 
     trainer = ResumableTrainer
+
+    @classmethod
+    def main_worker(cls, args: argparse.Namespace) -> None:
+        """As ESPnet's; every process of several is prepared for it first."""
+        if args.distributed:
+            prepare_rank(args)
+        super().main_worker(args)
 
 
 class EnhancementKDTask(EnhancementTask):

@@ -38,6 +38,8 @@ class ResumableTrainer(Trainer):
         checkpoint = Path(trainer_options.output_dir) / "checkpoint.pth"
         if trainer_options.resume and _is_first_process(distributed_option):
             restore_checkpoint(checkpoint)
+        if distributed_option.distributed:
+            torch.distributed.barrier()  # nobody may read it before
         with torch.serialization.safe_globals(_OF_REPORTER):
             return super().run(
                 trainer_options=trainer_options, distributed_option=distributed_option, **kwargs

@@ -33,7 +33,7 @@ def recipe(tmp_path, monkeypatch):
     write_statistics()
     Path("stage.py").write_text(f"LINE = {LINE!r}\n{STAGE}")
 
-    def start(command, log):
+    def start(command, log, launcher):
         log.parent.mkdir(parents=True, exist_ok=True)
         arguments = [sys.executable, "-IS", "stage.py", command.stage, *command.arguments]
         with open(log, "ab") as stream:

@@ -16,6 +16,7 @@ from espnet2_tfckd.data.freshness import RECORD, write_record
 from espnet2_tfckd.data.locking import only_one
 from espnet2_tfckd.stages.train import train
 from espnet2_tfckd.training.process import data_arguments, run_logged
+from espnet2_tfckd.training.ranks import check_batches, launcher
 from espnet2_tfckd.training.settings import Training
 from espnet2_tfckd.training.statistics import audio_made_of, read_shapes
 
@@ -58,7 +59,7 @@ def trainer(monkeypatch):
     """Stands in for ESPnet's process: records its command and leaves a checkpoint."""
     commands = []
 
-    def run(command, log, on_line):
+    def run(command, log, on_line, launcher, variables):
         commands.append(command)
         output_dir = Path(command[command.index("--output_dir") + 1])
         (output_dir / "valid.loss.best.pth").touch()
@@ -70,7 +71,7 @@ def trainer(monkeypatch):
 
 class TestTraining:
     def test_espnet_is_given_data_shapes_and_directory(self, training, trainer):
-        train(replace(training, enh_args="--max_epoch 2", ngpu=2))
+        train(replace(training, enh_args="--max_epoch 2"))
         command = " ".join(trainer[0])
         assert command.startswith("-m espnet2_tfckd.bin.enh_train --config")
         assert "--train_data_path_and_name_and_type dump/train/wav.scp,speech_mix,sound" in command
@@ -79,8 +80,7 @@ class TestTraining:
         )
         assert "--train_shape_file stats/train/speech_ref1_shape" in command
         assert "--resume true --output_dir exp/enh_student" in command
-        assert "--ngpu 2 --multiprocessing_distributed true" in command
-        assert command.endswith("--max_epoch 2")
+        assert command.endswith("--ngpu 0 --max_epoch 2")
 
     @pytest.mark.parametrize(
         ("options", "expected"),
@@ -112,19 +112,6 @@ class TestTraining:
             with pytest.raises(ValueError, match=f"enh_teacher works at {rate} Hz.*{fs} Hz"):
                 train(replace(distilled, fs=fs))
         assert not trainer
-
-    @pytest.mark.parametrize(
-        ("iterator", "size", "ngpu", "expected"),
-        [("sequence", 1, 3, True), ("sequence", 1, 1, False), ("sequence", 4, 3, False)]
-        + [("chunk", 1, 3, False)],
-    )
-    def test_every_gpu_has_an_utterance_of_a_batch_to_validate_on(
-        self, training, trainer, iterator, size, ngpu, expected
-    ):
-        options = {"valid_iterator_type": iterator, "valid_batch_size": size}
-        Path("student.yaml").write_text(yaml.safe_dump({**CHUNKED, **options}))
-        train(replace(training, ngpu=ngpu))
-        assert ("--valid_batch_size 3" in " ".join(trainer[0])) == expected
 
     def test_archives_are_read_as_such(self, training):
         arguments = data_arguments("dump/train", "dump/valid", "flac.ark")
@@ -206,7 +193,7 @@ class TestTraining:
     ):
         epoch = "{}epoch results: [train] loss={}, train_time=1, total_count=5, [valid] loss={}"
 
-        def diverge(command, log, on_line):
+        def diverge(command, log, on_line, *_):
             on_line(epoch.format(1, 4.5, -2.25))
             on_line(epoch.format(2, *losses))
             on_line(last_line)
@@ -425,3 +412,84 @@ def change_contents_of(file):
     Path(file).write_text(Path(file).read_text().upper())
     data = {split: read_data_dir(Path("dump", split)) for split in ("train", "valid")}
     write_record(Path("stats", RECORD), audio_made_of(data, None))
+
+
+class TestSpreading:
+    """What ESPnet and Slurm are told, and what is refused."""
+
+    @pytest.fixture
+    def slurm(self, tmp_path, monkeypatch):
+        (tmp_path / "bin").mkdir()
+        (tmp_path / "bin" / "srun").touch(mode=0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+        monkeypatch.setenv("SLURM_JOB_NUM_NODES", "2")
+
+    def test_several_gpus_of_one_machine(self, training, trainer):
+        train(replace(training, ngpu=2, enh_args="--num_iters_per_epoch 101"))
+        command = " ".join(trainer[0])
+        assert "--ngpu 2 " in command and "--multiprocessing_distributed true" in command
+        assert "dist_launcher" not in command and "dist_backend" not in command
+        # every process of ESPnet visits so many
+        assert command.endswith("--num_iters_per_epoch 51")
+
+    def test_several_machines(self, training, monkeypatch, slurm):
+        calls = []
+
+        def run(command, log, on_line, start, variables):
+            calls.append((" ".join(command), start))
+            (training.output_dir / "valid.loss.best.pth").touch()
+
+        monkeypatch.setattr("espnet2_tfckd.stages.train.run_logged", run)
+        train(replace(training, num_nodes=2))
+        [(command, start)] = calls
+        assert start[:1] == ["srun"] and "--ntasks-per-node=1" in start
+        assert "--dist_launcher slurm --dist_backend gloo" in command
+        meeting = command.partition("--dist_init_method file://")[2]
+        assert meeting.startswith(str(training.output_dir.resolve()))
+
+    @pytest.mark.parametrize(
+        ("iterator", "size", "expected"),
+        [("sequence", 1, True), ("sequence", 4, False), ("chunk", 2, False)],
+    )
+    def test_every_process_has_an_utterance_to_validate_on(
+        self,
+        training,
+        trainer,
+        iterator,
+        size,
+        expected,
+    ):
+        options = {"valid_iterator_type": iterator, "valid_batch_size": size}
+        Path("student.yaml").write_text(yaml.safe_dump({**CHUNKED, **options}))
+        train(replace(training, ngpu=2))
+        assert ("--valid_batch_size 2" in " ".join(trainer[0])) == expected
+
+    def test_a_batch_that_does_not_divide_is_refused(self, training, trainer):
+        with pytest.raises(ValueError, match="a batch of 2 utterances does not divide among 3"):
+            train(replace(training, ngpu=3))
+        assert not trainer
+
+    def test_processes_of_which_one_cannot_fill_its_share_are_refused(self, training, trainer):
+        shape = training.stats_dir / "train" / "speech_mix_shape"
+        shape.write_text("u0 2000\nu1 900\nu2 2000\nu3 900\n")
+        train(training)
+        with pytest.raises(ValueError, match="in each of 2 processes 0, a batch takes 2"):
+            train(replace(training, ngpu=2, exp_dir=Path("exp/other")))
+
+    def test_nodes_without_an_allocation_are_refused(self, training, monkeypatch):
+        monkeypatch.delenv("SLURM_JOB_NUM_NODES", raising=False)
+        with pytest.raises(ValueError, match="--num_nodes 2 needs a Slurm allocation.*is none"):
+            train(replace(training, num_nodes=2))
+
+    def test_more_nodes_than_allocated_are_refused(self, slurm):
+        assert launcher(1) == []
+        with pytest.raises(ValueError, match="and this one has 2: .*sbatch --nodes 3"):
+            launcher(3)
+
+    def test_all_trainings_of_a_recipe_are_checked_first(self, training, slurm):
+        Path("teacher.yaml").write_text(yaml.safe_dump({**CHUNKED, "batch_size": 3}))
+        student = (Path("student.yaml"), None)
+        check_batches([student], 0, 2, "")
+        with pytest.raises(ValueError, match="batch_size in teacher.yaml to a multiple of 2"):
+            check_batches([student, (Path("teacher.yaml"), None)], 0, 2, "")
+        check_batches([student, (Path("teacher.yaml"), None)], 0, 2, "--batch_size 4")

@@ -3,108 +3,20 @@
 from __future__ import annotations
 
 import shutil
-import types
 from datetime import timedelta
 
 import numpy as np
 import pytest
 import soundfile
 import torch
-import yaml
 
 from espnet2_tfckd.bin import enh_kd_train
 from espnet2_tfckd.models.checkpoint import export_student, load_enhancement_model
-from espnet2_tfckd.training.task import EnhancementKDTask, EnhancementTask, distiller_choices
+from espnet2_tfckd.training.task import EnhancementTask, distiller_choices
 from espnet2_tfckd.training.trainer import restore_checkpoint
+from tests.training.distilling import CHUNK, batch, build, configuration, kd_options, write_yaml
 
-CHUNK = 4096
 FUSING = ("clskd", "i2srf_tfckd", "reviewkd", "rfpkd")  # whose width is an option
-
-
-def configuration(**changes) -> dict:
-    stft = {"n_fft": 64, "hop_length": 32}
-    return {
-        "encoder": "stft",
-        "encoder_conf": stft,
-        "separator": "dpdcrn",
-        "separator_conf": {"channels": 8, "heads": 2, "blocks": 1},
-        "decoder": "stft",
-        "decoder_conf": stft,
-        "criterions": [
-            {"name": "snr", "conf": {}, "wrapper": "fixed_order", "wrapper_conf": {"weight": 1.0}}
-        ],
-        "iterator_type": "chunk",
-        "chunk_length": CHUNK,
-        "batch_size": 2,
-        "num_workers": 0,
-        "max_epoch": 1,
-        "optim": "adam",
-        "use_tensorboard": True,
-        "log_interval": 1,
-        "best_model_criterion": [["valid", "loss", "min"]],
-        **changes,
-    }
-
-
-def write_yaml(path, content):
-    path.write_text(yaml.safe_dump(content))
-    return str(path)
-
-
-@pytest.fixture(scope="session")
-def teacher_files(tmp_path_factory):
-    """Directory of an untrained teacher with two dual-path blocks."""
-    folder = tmp_path_factory.mktemp("teacher")
-    torch.manual_seed(0)
-    config = configuration(separator_conf={"channels": 16, "heads": 2, "blocks": 2})
-    path = write_yaml(folder / "train.yaml", config)
-    args = EnhancementTask.get_parser().parse_args(["--config", path, "--output_dir", str(folder)])
-    torch.save(EnhancementTask.build_model(args).state_dict(), folder / "teacher.pth")
-    (folder / "config.yaml").write_text(yaml.safe_dump(vars(args)))
-    return folder
-
-
-@pytest.fixture
-def data(tmp_path):
-    """Options that name four utterances of random audio for training and validation."""
-    rng = np.random.default_rng(0)
-    files = {"speech_mix": "wav.scp", "speech_ref1": "spk1.scp"}
-    options = []
-    for name, scp in files.items():
-        lines, shapes = [], []
-        for n in range(4):
-            path = tmp_path / f"{name}{n}.wav"
-            soundfile.write(path, rng.standard_normal(2 * CHUNK + 1) * 0.1, 16000)
-            lines.append(f"utt{n} {path}\n")
-            shapes.append(f"utt{n} {2 * CHUNK + 1}\n")
-        (tmp_path / scp).write_text("".join(lines))
-        (tmp_path / f"{name}_shape").write_text("".join(shapes))
-        for phase in ("train", "valid"):
-            options += [f"--{phase}_data_path_and_name_and_type", f"{tmp_path / scp},{name},sound"]
-            options += [f"--{phase}_shape_file", str(tmp_path / f"{name}_shape")]
-    return options
-
-
-def kd_options(folder, teacher_files, **changes):
-    config = configuration(
-        teacher_config=str(teacher_files / "config.yaml"),
-        teacher_model_file=str(teacher_files / "teacher.pth"),
-        **{"distiller": "i2srf_tfckd", "distiller_conf": {"fusion_channels": 8}, **changes},
-    )
-    folder.mkdir(exist_ok=True)
-    return ["--config", write_yaml(folder / "kd.yaml", config), "--output_dir", str(folder)]
-
-
-def build(folder, teacher_files, **changes):
-    options = kd_options(folder, teacher_files, **changes)
-    torch.manual_seed(0)
-    return EnhancementKDTask.build_model(EnhancementKDTask.get_parser().parse_args(options))
-
-
-def batch(seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    mixture, reference = (torch.randn(2, CHUNK, generator=generator) for _ in range(2))
-    return {"speech_mix": mixture, "speech_ref1": reference}
 
 
 def test_gradients_reach_student_and_distiller_and_never_the_teacher(tmp_path, teacher_files):
@@ -199,13 +111,11 @@ def test_the_teacher_follows_to_another_device_or_type_but_stays_out_of_checkpoi
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory, teacher_files):
+def trained(tmp_path_factory, teacher_files, lasting_data):
     """A distillation of two epochs, run by the command line."""
-    folder = tmp_path_factory.mktemp("trained")
-    request = types.SimpleNamespace(tmp_path=folder)
-    options = data.__wrapped__(request.tmp_path)
-    enh_kd_train.main(kd_options(folder / "kd", teacher_files, max_epoch=2) + options)
-    return folder / "kd"
+    folder = tmp_path_factory.mktemp("trained") / "kd"
+    enh_kd_train.main(kd_options(folder, teacher_files, max_epoch=2) + lasting_data)
+    return folder
 
 
 def test_training_logs_every_part_of_the_loss(trained):

@@ -10,6 +10,8 @@ arms=           only these of its arms: 'none i2srf_tfckd' (default: all)
 seeds=          only these seeds: '1 2' (default: all)
 time_limit=     minutes after which no job is started any more; the same command goes on
 nj=$(count_cores)            jobs at a time, one thread each
+cmd=local       local, or slurm: every job as one of Slurm's
+slurm_opts=     srun's options for these: '--partition cpu --time 4:00:00'
 teacher_exp=    experiment directory of a trained teacher (default: train one)
 take_over=false go on from the runs that are in <results>, with the teacher that lies there
 keep_audio=false  keep the enhanced audio of every run
@@ -36,6 +38,7 @@ split_words recipe_opts "$recipe_opts"
 flags=(--config "$config" --expdir "$expdir" --results "$results")
 flags+=(--arms "$arms" --seeds "$seeds" --nj "$nj")
 [ -z "$time_limit" ] || flags+=(--time_limit "$time_limit")
+[ "$cmd" = local ] || flags+=(--slurm "$slurm_opts")
 [ -z "$teacher_exp" ] || flags+=(--teacher_exp "$teacher_exp")
 [ "$take_over" = false ] || flags+=(--take_over)
 [ "$keep_audio" = false ] || flags+=(--keep_audio)
