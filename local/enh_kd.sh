@@ -145,8 +145,17 @@ format() {
     local name options=(--fs "$fs" --nj "$nj"
         ${audio_format:+--audio_format "$audio_format"}
         ${ref_channel:+--ref_channel "$ref_channel"})
+    if [ "$mix_at_visit" = true ]; then
+        for name in "${train_set}_noise" "${train_set}_rooms"; do
+            rm -f "$data_feats/org/$name/spk1.scp"
+            [ ! -e "$datadir/$name" ] || stage_module format "${options[@]}" --mono \
+                --audio_format "$(file_format)" "$datadir/$name" "$data_feats/org/$name"
+        done
+    fi
     for name in $train_set_used $valid_set ${unlabelled:+$unlabelled/recordings}; do
-        stage_module format "${options[@]}" ${repeat_until:+--repeat_until "$repeat_until"} \
+        local mono=
+        [ "$mix_at_visit $name" != "true $train_set_used" ] || mono=--mono
+        stage_module format "${options[@]}" ${repeat_until:+--repeat_until "$repeat_until"} $mono \
             "$datadir/$name" "$data_feats/org/${name%/recordings}"
     done
     for name in $test_sets; do
@@ -164,9 +173,29 @@ filter() {
     [ -z "$check_values" ] || check_test_set
 }
 
+# file_format: noise and rooms are not read from archives.
+file_format() { echo "${audio_format%.ark}" | sed 's/^$/wav/'; }
+
 # extract_noise SET: the noises that --remix_snr mixes anew.
 extract_noise() {
-    [ -z "$remix_snr" ] || stage_module extract_noise --nj "$nj" "$data_feats/$1"
+    local org=$data_feats/org/${train_set}
+    if [ "$mix_at_visit" = true ]; then
+        cp "${org}_noise/spk1.scp" "$data_feats/$1/noise.scp"
+        rm -f "$data_feats/$1/rir.scp"
+        [ ! -e "${org}_rooms/spk1.scp" ] || cp "${org}_rooms/spk1.scp" "$data_feats/$1/rir.scp"
+    elif [ -n "$remix_snr" ]; then
+        stage_module extract_noise --nj "$nj" "$data_feats/$1"
+    fi
+}
+
+# mixing_options SET: ESPnet's options that mix its speech anew at each visit.
+mixing_options() {
+    local set=$data_feats/$1
+    [ -n "$remix_snr" ] || return 0
+    printf '%s' "--preprocessor enh --noise_scp $(printf %q "$set/noise.scp") " \
+        "--noise_db_range=${remix_snr/ /_} "
+    [ "$mix_at_visit" = false ] || [ ! -e "$set/rir.scp" ] ||
+        printf '%s' "--force_single_channel true --rir_scp $(printf %q "$set/rir.scp") "
 }
 
 # check_test_set: the first one's scores, before a training is spent on wrong data.
@@ -181,29 +210,28 @@ check_test_set() {
 use_set() {
     local stats_dir=$expdir/enh_stats_$fs${1#"$train_set_used"}
     data_options=(--train_dir "$data_feats/$1" --valid_dir "$data_feats/$valid_set"
-        --stats_dir "$stats_dir" ${audio_format:+--audio_format "$audio_format"})
+        --stats_dir "$stats_dir")
 }
 
 # collect_stats SET
 collect_stats() {
     local data_options
     use_set "$1"
-    stage_module collect_stats "${data_options[@]}"
+    stage_module collect_stats "${data_options[@]}" --nj "$nj"
 }
 
 collect_training_stats() { collect_stats "$train_set_used"; }
 
 # train SET OPTION...
 train() {
-    local data_options options=(--fs "$fs") arguments=$enh_args
+    local data_options options=(--fs "$fs") arguments
     use_set "$1"
-    [ -z "$remix_snr" ] || arguments="--preprocessor enh --noise_scp $(
-        printf %q "$data_feats/$1/noise.scp"
-    ) --noise_db_range=${remix_snr/ /_} $enh_args"
+    arguments="$(mixing_options "$1")$enh_args"
     [ "$overwrite" = false ] || options+=(--overwrite)
     [ "$cmd" = local ] || options+=(--slurm "${slurm_train[*]-}")
-    here train "${data_options[@]}" --ngpu "$ngpu" --num_nodes "$num_nodes" \
-        --inference_model "$inference_model" --enh_args="$arguments" "${options[@]}" "${@:2}"
+    here train "${data_options[@]}" ${audio_format:+--audio_format "$audio_format"} \
+        --ngpu "$ngpu" --num_nodes "$num_nodes" --inference_model "$inference_model" \
+        --enh_args="$arguments" "${options[@]}" "${@:2}"
 }
 
 # fetch TAG DIR: lay a published model out as if it had been trained here.
@@ -381,8 +409,9 @@ fi
 run_stage 3 format "format at $fs"
 run_stage 4 filter "filter by duration"
 if [ -z "$download_model" ]; then
-    use_cores 1
+    use_cores "$nj"
     run_stage 5 collect_training_stats "statistics"
+    use_cores 1
     run_stage 6 prepare_teacher "training of the teacher (${teacher_command:-$teacher_dir})"
     run_stage 7 train_students "training of the students (${students[*]})"
 fi

@@ -65,6 +65,12 @@ publish=false           upload in stage 13"
 
 # check_options: refuse values that do not go together.
 check_options() {
+    mix_at_visit=${mix_at_visit:-false} # of corpora that have it
+    if [ "$mix_at_visit" = true ]; then
+        remix_snr=${snr_range:--5 15}
+        [ -z "$unlabelled_dir$speed_perturb_factors" ] || option_error "--mix_at_visit does not go \
+with --unlabelled_dir or --speed_perturb_factors"
+    fi
     local last two_numbers='^(-?[0-9.]+ -?[0-9.]+)?$'
     last=$(sed -n 's/^ *\([0-9]*\)  .*/\1/p' <<<"$stages" | tail -n 1)
     [ "$stage" -ge 1 ] && [ "$stage" -le "$last" ] ||
@@ -88,7 +94,7 @@ check_options() {
 out --teacher_outputs and --teacher_command, or --remix_snr"
     [[ $remix_snr =~ $two_numbers ]] ||
         option_error "--remix_snr takes two numbers, as in '-5 15', not '$remix_snr'"
-    [ -z "$remix_snr" ] || [ -z "${rir_dir:-}" ] ||
+    [ -z "$remix_snr" ] || [ -z "${rir_dir:-}" ] || [ "$mix_at_visit" = true ] ||
         option_error "--remix_snr is for mixtures that are speech plus noise, not for --rir_dir"
     [ -n "$distill_config" ] || option_error "--distill_config is needed"
     split_words local_data_opts "$local_data_opts" # ends here if that cannot be done

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 import soundfile
+import yaml
 
 from espnet2_tfckd.data.datadir import read_data_dir
 from espnet2_tfckd.data.entries import entry_seconds
+from tests.corpora import dns_tree
 from tests.corpora.vctk_tree import write_tree, zip_folder
 from tests.recipes import (
     CONFIGS,
@@ -32,7 +34,7 @@ KNOWN = "si_sdr=10:0.01 stoi=0.95:0.05"  # the tiny corpus is mixed at 10 dB
 def repository(tmp_path_factory):
     """A copy of what the front door needs, with tiny configurations and recordings."""
     root = tmp_path_factory.mktemp("clone")
-    copy_repository(root, "vctk_noisy", "custom")
+    copy_repository(root, "vctk_noisy", "custom", "dns")
     write_configs(root, TINY, TINY)
     write_tree(root / "corpus", seconds=1.2)
     zip_folder(root / "corpus" / "noisy_testset_wav")
@@ -108,6 +110,31 @@ class TestVoiceBank:
         assert done.returncode == 1
         assert "--allow_incomplete true" in done.stdout + done.stderr
         assert "Stage 1 (data preparation) failed" in done.stderr
+
+
+class TestDNS:
+    def test_speech_noise_and_rooms_are_mixed_while_the_teacher_is_trained(self, repository):
+        dns_tree.write_tree(repository / "dns", "third")
+        options = ["--dns_dir", "dns", "--heldout_utts", "2", "--stop_stage", "6"]
+        options += ["--test_sets", "test test_reverb", "--enh_args", "--num_iters_per_epoch 6"]
+        done = front_door(repository, "--corpus", "dns", *options)
+        assert done.returncode == 0, done.stdout + done.stderr
+        recipe = repository / "egs2" / "dns" / "enh1"
+        train = recipe / "dump" / "raw" / "train"
+        for name, number in (("noise", 10), ("rir", 3)):
+            entries = (train / f"{name}.scp").read_text().splitlines()
+            assert len(entries) == number
+            for entry in entries:
+                signal, rate = soundfile.read(recipe / entry.split(maxsplit=1)[1])
+                assert (signal.ndim, rate) == (1, RATE)
+        config = yaml.safe_load((recipe / "exp" / "enh_teacher" / "config.yaml").read_text())
+        assert config["noise_scp"] == "dump/raw/train/noise.scp"
+        assert config["rir_scp"] == "dump/raw/train/rir.scp" and config["rir_apply_prob"] == 0.5
+        assert (config["preprocessor"], config["noise_db_range"]) == ("enh", "-5_20")
+        audio = {
+            path.relative_to(recipe / "data").parts[1] for path in recipe.glob("data/**/*.wav")
+        }
+        assert audio == {"valid"}
 
 
 class TestOwnData:

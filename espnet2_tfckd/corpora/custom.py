@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from espnet2_tfckd.cli import at_least_one, run_command
-from espnet2_tfckd.corpora.custom_mixing import material_of, mix_sets, usable_material
+from espnet2_tfckd.cli import at_least_one, run_command, true_or_false
+from espnet2_tfckd.corpora.custom_mixing import Mixing, material_of, mix_sets, usable_material
 from espnet2_tfckd.corpora.custom_pairs import (
     pairs_of_folders,
     pairs_of_lists,
@@ -19,10 +20,10 @@ from espnet2_tfckd.corpora.custom_pairs import (
 from espnet2_tfckd.corpora.inspection import Problem, report_problems
 from espnet2_tfckd.corpora.preparation import SPLITS, preparing
 from espnet2_tfckd.corpora.splits import SPEAKER_PATTERN, Splitting, check_pattern, name_fault
-from espnet2_tfckd.data.datadir import TABLES, write_data_dir
+from espnet2_tfckd.data.datadir import TABLES, DataDir, write_data_dir
 from espnet2_tfckd.data.entries import file_of
 from espnet2_tfckd.data.freshness import RECORD
-from espnet2_tfckd.data.paths import refuse_overlap
+from espnet2_tfckd.data.paths import MARKER, refuse_overlap
 from espnet2_tfckd.processes import cpu_cores
 
 REMEDY = "Fix the files, or leave them out: --on_bad_file skip"
@@ -46,6 +47,8 @@ class OwnData:
         noise_dir: Noise to go with it.
         rir_dir: Room impulse responses to convolve both with; their channels become the mixture's.
         snr_range: Lowest and highest signal-to-noise ratio in dB of the mixtures that are made.
+        mix_at_visit: Whether training speech is mixed anew each time it is visited, not once.
+        heldout_utts: Mixtures in the validation and in the test set, at most; None for all.
         speaker_pattern: See :func:`espnet2_tfckd.corpora.splits.speaker_of`.
         valid_list: See :func:`espnet2_tfckd.corpora.splits.assign_sets`.
         test_list: The same for the test set.
@@ -61,6 +64,8 @@ class OwnData:
     noise_dir: str | None = None
     rir_dir: str | None = None
     snr_range: tuple[float, float] = (-5.0, 15.0)
+    mix_at_visit: bool = False
+    heldout_utts: int | None = None
     speaker_pattern: str = SPEAKER_PATTERN
     valid_list: str | None = None
     test_list: str | None = None
@@ -74,6 +79,10 @@ class OwnData:
             raise ValueError(f"give either {pairs}")
         if self.rir_dir and not self.speech_dir:
             raise ValueError("--rir_dir goes with --speech_dir and --noise_dir only")
+        if (self.mix_at_visit or self.heldout_utts) and not self.speech_dir:
+            raise ValueError(
+                "--mix_at_visit and --heldout_utts go with --speech_dir and --noise_dir only"
+            )
         if not self.snr_range[0] <= self.snr_range[1]:
             raise ValueError("--snr_range is the lowest, then the highest ratio: '-5 15'")
         check_pattern(self.speaker_pattern)
@@ -118,7 +127,8 @@ def prepare_custom(own: OwnData, data_dir: str | Path, nj: int = 1) -> None:
     lists = [Path(path) for path in (own.valid_list, own.test_list) if path]
     texts = [path.read_text(encoding="utf-8", errors="replace") for path in lists if path.is_file()]
     options = {**asdict(own), "snr_range": list(own.snr_range), "lists": texts}
-    with preparing(data_dir, files, options) as is_due:
+    names = [*SPLITS, *(["train_noise"] if own.mix_at_visit else [])]
+    with preparing(data_dir, files, options, names=names) as is_due:
         if not is_due:
             return
         if material:
@@ -129,12 +139,29 @@ def prepare_custom(own: OwnData, data_dir: str | Path, nj: int = 1) -> None:
         report = data_dir / "bad_files.txt"
         report_problems(unpaired + problems + unnamed, report, own.on_bad_file == "skip", REMEDY)
         if material:
-            sets = mix_sets(material, own.snr_range, own.splitting, data_dir / "audio")
+            division = own.splitting.divide(material.speech)
+            mixing = Mixing(own.snr_range, own.seed, own.mix_at_visit, own.heldout_utts)
+            sets = mix_sets(material, division, mixing, data_dir / "audio")
         else:
             sets = sets_of_pairs(pairs, own.splitting)
-        for name, data in sets.items():
-            write_data_dir(data_dir / name, data)
-            print(f"{name}: {len(data)} utterances, {len(set(data.speaker.values()))} speakers")
+        write_sets(sets, data_dir)
+
+
+def write_sets(sets: dict[str, DataDir], data_dir: Path) -> None:
+    """Write data directories and say what they hold; remove recordings for mixing of before."""
+    for name in {"train_noise", "train_rooms"} - sets.keys():
+        if (data_dir / name / MARKER).exists():
+            shutil.rmtree(data_dir / name)
+    for name, data in sets.items():
+        write_data_dir(data_dir / name, data)
+        print(f"{name}: {_described(name, data)}")
+
+
+def _described(name: str, data: DataDir) -> str:
+    """What a data directory holds, in a few words."""
+    if name.startswith("train_"):
+        return f"{len(data)} recordings, to be mixed with the speech at each visit"
+    return f"{len(data)} utterances, {len(set(data.speaker.values()))} speakers"
 
 
 def _refuse_outputs_on_inputs(own: OwnData, data_dir: Path) -> None:
@@ -156,7 +183,7 @@ def _without_unnamed(recordings: dict, pattern: str) -> list[Problem]:
     return [Problem(ascii(name), fault) for name, fault in faults.items()]
 
 
-def _range(text: str) -> tuple[float, float]:
+def decibel_range(text: str) -> tuple[float, float]:
     """Two finite numbers, ``lowest highest``."""
     try:
         lowest, highest = map(float, text.split())
@@ -171,7 +198,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Command line of :func:`prepare_custom`; its options are the fields of :class:`OwnData`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data_dir", default="data", help="data directories go here")
-    kinds = {"snr_range": _range, "seed": int}
+    kinds = {"snr_range": decibel_range, "seed": int, "heldout_utts": at_least_one}
+    kinds["mix_at_visit"] = true_or_false
     for field in fields(OwnData):
         choices = ("error", "skip") if field.name == "on_bad_file" else None
         kind = kinds.get(field.name, str)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from zlib import crc32
 
@@ -18,7 +20,7 @@ from espnet2_tfckd.corpora.mini import LEVEL_RANGE
 from espnet2_tfckd.corpora.mixing import PEAK, mix_at_snr
 from espnet2_tfckd.corpora.pools import RATE, NoisePool, SpeechClip, read_mono, speech_clips
 from espnet2_tfckd.corpora.preparation import SPLITS
-from espnet2_tfckd.corpora.splits import HELD_OUT, Splitting
+from espnet2_tfckd.corpora.splits import HELD_OUT, utterance_id
 from espnet2_tfckd.data.audio import write_audio
 from espnet2_tfckd.data.datadir import DataDir, raise_problems
 from espnet2_tfckd.data.entries import read_entry
@@ -80,33 +82,85 @@ def usable_material(material: Material, nj: int) -> tuple[Material, list[Problem
     return Material(*usable), problems
 
 
-def mix_sets(
-    material: Material,
-    snr_range: tuple[float, float],
-    splitting: Splitting,
-    audio_dir: Path,
-) -> dict[str, DataDir]:
-    """Mix every clip of speech once; each set has its own speakers and, if it can, its own noises.
+@dataclass(frozen=True)
+class Mixing:
+    """How sets are made of speech, noise and room responses.
 
-    Recordings are cut at pauses and joined to clips of 2 to 6.5 s. The same recordings, division
-    and range give the same files. With fewer than three noise recordings, all sets share them.
+    Attributes:
+        snr_range: Lowest and highest signal-to-noise ratio in dB.
+        seed: Seed of all choices.
+        at_visit: Whether the training set is speech that is mixed anew at each visit, so that
+            nothing of it is written; otherwise every clip is mixed once.
+        heldout_utts: Mixtures of the validation and of the test set, at most; None for all.
+    """
+
+    snr_range: tuple[float, float]
+    seed: int
+    at_visit: bool = False
+    heldout_utts: int | None = None
+
+
+#: Utterance id, speaker and set of a recording of speech, by its name.
+Division = dict[str, tuple[str, str, str]]
+
+
+def mix_sets(
+    material: Material, division: Division, mixing: Mixing, audio_dir: Path
+) -> dict[str, DataDir]:
+    """Data directories of speech and noise; each set has its own speakers and, if it can, noises.
+
+    What is mixed here is cut at pauses and joined to clips of 2 to 6.5 s. The same recordings,
+    division and choices give the same files. With fewer than three noise recordings, all sets share
+    them. For mixing at each visit, ``train`` holds speech as mixture and as reference, and there
+    are ``train_noise`` and, with room responses, ``train_rooms``.
+
+    Args:
+        material: The recordings.
+        division: Who goes where.
+        mixing: How to mix.
+        audio_dir: Where the mixtures are written.
 
     Raises:
-        ValueError: If the speech cannot be divided as asked for, a set has no speech of 2 s, a
-            noise is silent, or ``audio_dir`` contains or lies among other files.
+        ValueError: If a set has no speech of 2 s, a noise is silent, or ``audio_dir`` contains or
+            lies among other files.
     """
     make_own_folder(audio_dir, [path.parent for path in material.files])
     by_set: dict[str, dict[str, list[Path]]] = {name: {} for name in SPLITS}
-    for name, (_, speaker, set_name) in splitting.divide(material.speech).items():
+    for name, (_, speaker, set_name) in division.items():
         by_set[set_name].setdefault(speaker, []).append(material.speech[name])
-    noises = _divide_noises(material.noise, splitting.seed)
-    rooms = {name: _read_room(path) for name, path in material.rooms.items()}
-    return {
-        name: _mix_set(
-            name, by_set[name], noises[name], rooms, snr_range, splitting.seed, audio_dir
+    noises = _divide_noises(material.noise, mixing.seed)
+    sets = {}
+    if mixing.at_visit:
+        train = {n: who for n, who in division.items() if who[2] == "train"}
+        if not train:
+            raise ValueError("no speaker is left for training: name fewer for validation and test")
+        sets["train"] = _unmixed(
+            {utterance: material.speech[name] for name, (utterance, _, _) in train.items()},
+            {utterance: speaker for utterance, speaker, _ in train.values()},
         )
-        for name in SPLITS
-    }
+        for kind, files in (("noise", noises["train"]), ("rooms", material.rooms)):
+            if files:
+                named = {utterance_id(name, kind): path for name, path in files.items()}
+                sets[f"train_{kind}"] = _unmixed(named, dict.fromkeys(named, kind))
+    rooms = {name: _read_room(path) for name, path in _some(material.rooms, mixing).items()}
+    for name in SPLITS:
+        if name not in sets and (by_set[name] or not mixing.at_visit):
+            sets[name] = _mix_set(name, by_set[name], noises[name], rooms, mixing, audio_dir)
+    return sets
+
+
+def _unmixed(files: dict[str, Path], speakers: dict[str, str]) -> DataDir:
+    """Recordings that are both mixture and reference, until they are mixed."""
+    entries = {utterance: str(path.resolve()) for utterance, path in sorted(files.items())}
+    return DataDir(entries, dict(entries), {u: speakers[u] for u in entries})
+
+
+def _some(rooms: dict[str, Path], mixing: Mixing) -> dict[str, Path]:
+    """As many room responses as the held-out mixtures can use; there may be 100,000."""
+    if not mixing.at_visit or len(rooms) <= (most := 2 * (mixing.heldout_utts or len(rooms))):
+        return rooms
+    names = np.random.default_rng([mixing.seed, 4]).choice(sorted(rooms), most, replace=False)
+    return {str(name): rooms[str(name)] for name in sorted(names)}
 
 
 def _divide_noises(noises: dict[str, Path], seed: int) -> dict[str, dict[str, Path]]:
@@ -124,19 +178,21 @@ def _mix_set(
     speech: dict[str, list[Path]],
     noises: dict[str, Path],
     rooms: dict[str, np.ndarray],
-    snr_range: tuple[float, float],
-    seed: int,
+    mixing: Mixing,
     audio_dir: Path,
 ) -> DataDir:
     pool = NoisePool({"recording": LazyRecordings(noises)}, {"recording": 1.0})
     data = DataDir({}, {}, {})
+    most = mixing.heldout_utts if set_name != "train" else None
+    quota = None if most is None else math.ceil(most / max(1, len(speech)))
     for speaker, files in tqdm(sorted(speech.items()), f"mixing {set_name}", unit="speaker"):
         key = crc32(speaker.encode())
-        clips = speech_clips(sorted(files), np.random.default_rng([seed, 2, key]))
-        for number, clip in enumerate(clips):
+        clips = speech_clips(sorted(files), np.random.default_rng([mixing.seed, 2, key]))
+        left = None if most is None else min(quota, most - len(data))
+        for number, clip in enumerate(islice(clips, left)):
             utterance = f"{speaker}-{set_name}{number:05d}"
-            rng = np.random.default_rng([seed, 3, key, number])
-            mixture, reference, row = _mix_clip(clip, pool, rooms, snr_range, rng)
+            rng = np.random.default_rng([mixing.seed, 3, key, number])
+            mixture, reference, row = _mix_clip(clip, pool, rooms, mixing.snr_range, rng)
             for table, kind, signal in (
                 (data.mixture, "mixture", mixture),
                 (data.reference, "reference", reference),

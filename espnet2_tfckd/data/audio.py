@@ -82,17 +82,17 @@ def read_audio(path: str | Path) -> tuple[np.ndarray, int]:
         return samples, audio.rate
 
 
-def audio_seconds(path: str | Path) -> float:
-    """Duration in seconds; the file is decoded only if its header does not say.
+def audio_shape(path: str | Path) -> tuple[int, int, int]:
+    """Samples, channels and rate in Hz; the file is decoded only if its header does not say.
 
     Raises:
         As :func:`read_audio`.
     """
     with open_audio(path) as audio:
         if audio.frames is not None and not audio.fault:
-            return audio.frames / audio.rate
+            return audio.frames, audio.channels, audio.rate
     samples, rate = read_audio(path)
-    return len(samples) / rate
+    return *samples.shape, rate
 
 
 def holds_floats(path: str | Path) -> bool:

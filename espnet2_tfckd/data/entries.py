@@ -71,16 +71,26 @@ def read_channel(entry: str, ref_channel: int) -> tuple[np.ndarray, int]:
     return channel, sample_rate
 
 
+def entry_shape(entry: str) -> tuple[int, int, int]:
+    """Samples, channels and rate in Hz of an scp entry's audio, from its header if that says.
+
+    Raises:
+        As :func:`read_entry`.
+    """
+    if Path(entry).is_file():
+        return audio.audio_shape(entry)
+    samples, rate = read_entry(entry)
+    return *samples.shape, rate
+
+
 def entry_seconds(entry: str) -> float:
     """Duration in seconds of an scp entry's audio.
 
     Raises:
         As :func:`read_entry`.
     """
-    if Path(entry).is_file():
-        return audio.audio_seconds(entry)
-    samples, rate = read_entry(entry)
-    return len(samples) / rate
+    frames, _, rate = entry_shape(entry)
+    return frames / rate
 
 
 def signal_fault(signal: np.ndarray) -> str | None:

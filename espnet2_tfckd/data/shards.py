@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,8 @@ from espnet2_tfckd.data.freshness import (
     write_record,
 )
 
-SHARD_SIZE = 50
+SHARD_SIZE = 50  # utterances, at least
+MOST_SHARDS = 500  # so that a corpus of hundreds of hours is not tens of thousands of files
 
 #: Work on one shard: number, utterances, and a list to add problems to -> result by utterance.
 ShardWork = Callable[[int, Sequence[str], list[str]], dict[str, Any]]
@@ -98,7 +100,8 @@ def process_in_shards(
     ]
     raise_problems(f"audio (paths seen from {Path.cwd()})", missing)
     _claim(folder, {**options, "utterances": digest_of(utterances), "revision": revision})
-    shards = [utterances[i : i + SHARD_SIZE] for i in range(0, len(utterances), SHARD_SIZE)]
+    size = max(SHARD_SIZE, math.ceil(len(utterances) / MOST_SHARDS))
+    shards = [utterances[i : i + size] for i in range(0, len(utterances), size)]
     problems: list[str] = []
     reasons: dict[str, int] = {}
 

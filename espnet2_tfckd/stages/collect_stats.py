@@ -1,34 +1,36 @@
-"""Stage 5: collect the lengths of all training and validation audio with ESPnet."""
+"""Stage 5: write the lengths of all training and validation audio for ESPnet's trainer."""
 
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from espnet2_tfckd.cli import run_command
-from espnet2_tfckd.data.datadir import raise_problems, read_data_dir
+from tqdm import tqdm
+
+from espnet2_tfckd.cli import at_least_one, atomic_write, run_command
+from espnet2_tfckd.data.datadir import DataDir, raise_problems, read_data_dir
+from espnet2_tfckd.data.entries import entry_shape
 from espnet2_tfckd.data.freshness import RECORD, change, read_record, write_record
 from espnet2_tfckd.data.locking import only_one
-from espnet2_tfckd.training.process import data_arguments, run_logged
-from espnet2_tfckd.training.statistics import SHAPE_FILES, audio_made_of, read_shapes
+from espnet2_tfckd.training.statistics import SHAPE_FILES, audio_made_of
 
 
 def collect_stats(
-    train_dir: str, valid_dir: str, stats_dir: str | Path, audio_format: str = "wav"
+    train_dir: str | Path, valid_dir: str | Path, stats_dir: str | Path, nj: int = 1
 ) -> str | None:
     """Write ``<stats_dir>/{train,valid}/speech_{mix,ref1}_shape``, which training needs.
 
-    If they are there and belong to the same audio, nothing is done. ``<stats_dir>/made_of.json``
-    records the audio, so that training can identify its data.
+    The lengths are those of the headers, which stage 3 has checked; ESPnet itself would read all
+    audio in one process. If the files are there and belong to the same audio, nothing is done.
+    ``<stats_dir>/made_of.json`` records the audio, so that training can identify its data.
 
     Args:
         train_dir: Data directory to train on.
         valid_dir: Data directory to validate on.
         stats_dir: Where the shape files go.
-        audio_format: As of stage 3.
+        nj: Number of threads.
 
     Returns:
         Why there was something to do; None if there was nothing.
@@ -36,7 +38,7 @@ def collect_stats(
     Raises:
         FileNotFoundError: If a data directory is missing.
         ValueError: If a data directory is damaged, or mixtures and references differ in length.
-        RuntimeError: If ESPnet fails; the message names its log.
+        RuntimeError: If another process is working on ``stats_dir``.
     """
     stats_dir = Path(stats_dir)
     data = {"train": read_data_dir(train_dir), "valid": read_data_dir(valid_dir)}
@@ -53,31 +55,44 @@ def collect_stats(
         return None
     with only_one(stats_dir):
         record.unlink(missing_ok=True)
-        partial = stats_dir / "partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        command = ["-m", "espnet2_tfckd.bin.enh_train", "--collect_stats", "true"]
-        command += ["--model_conf", "extract_feats_in_collect_stats=false"]
-        command += ["--output_dir", str(partial), "--num_workers", "0"]
-        command += data_arguments(train_dir, valid_dir, audio_format)
-        run_logged(command, stats_dir / "collect_stats.log", lambda line: None)
         for split, contents in data.items():
-            _check(partial / split, contents.mixture)
-            shutil.rmtree(stats_dir / split, ignore_errors=True)
-            os.replace(partial / split, stats_dir / split)
-        shutil.rmtree(partial)
+            shapes = _shapes(split, contents, nj)
+            for name, shape_of in zip(SHAPE_FILES, shapes, strict=True):
+                with atomic_write(stats_dir / split / name) as temporary:
+                    lines = [f"{utterance} {shape}\n" for utterance, shape in shape_of.items()]
+                    temporary.write_text("".join(lines), encoding="utf-8")
         write_record(record, now)
     return reason
 
 
-def _check(split_dir: Path, utterances: dict[str, str]) -> None:
-    mixture, reference = (read_shapes(split_dir / name) for name in SHAPE_FILES)
-    problems = [f"{utt} was not read" for utt in utterances if utt not in mixture]
-    problems += [
-        f"{utt}: the mixture has {length} samples, the reference {reference.get(utt)}"
-        for utt, length in mixture.items()
-        if length != reference.get(utt)
-    ]
-    raise_problems(f"{split_dir.name} set", problems)
+def _shapes(split: str, data: DataDir, nj: int) -> tuple[dict[str, str], dict[str, str]]:
+    """What ESPnet would write of mixtures and references: ``samples`` or ``samples,channels``."""
+    problems: list[str] = []
+
+    def shapes_of(utterance: str) -> tuple[str, str]:
+        try:
+            entries = data.mixture[utterance], data.reference[utterance]
+            (frames, *mixture), (length, *reference) = map(entry_shape, entries)
+        except (ValueError, OSError) as error:
+            problems.append(f"{utterance}: {error}")
+            return "", ""
+        if frames != length:
+            problems.append(
+                f"{utterance}: the mixture has {frames} samples, the reference {length}"
+            )
+        return tuple(
+            f"{frames},{channels}" if channels > 1 else str(frames)
+            for channels, _ in (mixture, reference)
+        )
+
+    with ThreadPoolExecutor(nj) as pool:
+        lengths = pool.map(shapes_of, data.mixture)
+        rows = list(tqdm(lengths, f"lengths, {split}", len(data), delay=3))
+    raise_problems(f"{split} set", sorted(problems))
+    return tuple(
+        {utterance: row[side] for utterance, row in zip(data.mixture, rows, strict=True)}
+        for side in (0, 1)
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -86,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--train_dir", required=True, help="data directory to train on")
     parser.add_argument("--valid_dir", required=True, help="data directory to validate on")
     parser.add_argument("--stats_dir", required=True, help="directory to write")
-    parser.add_argument("--audio_format", help="of stage 3")
+    parser.add_argument("--nj", type=at_least_one, help="number of threads")
     options = parser.parse_args(arguments)
     reason = collect_stats(**vars(options)) or "up to date"
     print(f"statistics: {options.stats_dir} ({reason})")

@@ -27,7 +27,7 @@ from espnet2_tfckd.data.shards import headroom_gain, process_in_shards, read_pai
 AUDIO_FORMATS = ("wav", "flac", "wav.ark", "flac.ark")
 PLAIN_SUBTYPES = ("PCM_U8", "PCM_S8", "PCM_16", *FINE_SUBTYPES)
 RESAMPLING = "HQ"  # soxr's 20-bit quality: its error is below the 16 bits of the files
-Pair = tuple[np.ndarray, np.ndarray]
+Pair = tuple[np.ndarray | None, np.ndarray]  # None: what is no mixture yet, but its reference
 
 
 def format_data_dir(
@@ -38,6 +38,7 @@ def format_data_dir(
     nj: int = 1,
     ref_channel: int = 0,
     repeat_until: float = 0.0,
+    mono: bool = False,
 ) -> None:
     """Write a data directory whose audio has rate ``fs`` and format ``audio_format``.
 
@@ -54,6 +55,7 @@ def format_data_dir(
         ref_channel: Channel of a multi-channel reference, from 0.
         repeat_until: Utterances shorter than this, in seconds, are repeated until they last as
             long: for training sets, since ESPnet drops what is not longer than a chunk.
+        mono: Reduce mixtures to ``ref_channel`` as well.
 
     Raises:
         FileNotFoundError: If ``in_dir`` is not a data directory, or audio is missing.
@@ -73,8 +75,9 @@ def format_data_dir(
         for utterance in utterances:
             try:
                 mixture, reference, rate = read_pair(source, utterance)
-                is_mono = reference.shape[1] == 1
+                is_mono = reference.shape[1] == 1 and not (mono and mixture.shape[1] > 1)
                 reference = _one_channel(reference, ref_channel)
+                mixture = _one_channel(mixture, ref_channel) if mono else mixture
             except (ValueError, OSError) as error:
                 problems.append(f"{utterance}: {error}")
                 continue
@@ -96,7 +99,9 @@ def format_data_dir(
                 result["entries"] = entries
             else:
                 result["gain"] = headroom_gain(mixture, reference)
-                pairs[utterance] = (mixture * result["gain"], reference * result["gain"])
+                is_twice = entries[0] == entries[1] and mixture.shape == reference.shape
+                first = None if is_twice else mixture * result["gain"]
+                pairs[utterance] = (first, reference * result["gain"])
             results[utterance] = result
         write = _write_arks if audio_format.endswith(".ark") else _write_files
         for utterance, entries in write(pairs, folder, number, fs, audio_format).items():
@@ -105,6 +110,7 @@ def format_data_dir(
 
     options = {"fs": fs, "audio_format": audio_format, "ref_channel": ref_channel}
     options |= {"resampling": RESAMPLING, "repeat_until": repeat_until}
+    options |= {"mono": True} if mono else {}
     with only_one(out_dir):
         results = process_in_shards(source, work, folder, options, nj, f"formatting {in_dir}")
         _refuse_mixed_channels(in_dir, results)
@@ -154,8 +160,11 @@ def _write_files(
     for utterance, pair in pairs.items():
         paths = [folder / k / f"{utterance}.{audio_format}" for k in ("mixture", "reference")]
         for path, signal in zip(paths, pair, strict=True):
-            write_audio(path, signal, fs)
-        entries[utterance] = [str(path) for path in paths]
+            if signal is not None:
+                write_audio(path, signal, fs)
+        entries[utterance] = [
+            str(path) for path in (paths if pair[0] is not None else paths[1:] * 2)
+        ]
     return entries
 
 
@@ -170,12 +179,14 @@ def _write_arks(
         path = folder / f"{kind}.{number}.ark"
         with atomic_write(path) as temporary, open(temporary, "wb") as ark:
             for utterance, pair in pairs.items():
+                if pair[side] is None:
+                    continue
                 offset = ark.tell() + len(f"{utterance} ".encode())
                 refuse_unwritable(pair[side], f"{path}, {utterance}")
                 audio = {utterance: (fs, pair[side])}
                 kaldiio.save_ark(ark, audio, write_function="soundfile", write_kwargs=settings)
                 entries[utterance].append(f"{path}:{offset}")
-    return entries
+    return {utterance: (2 * places)[:2] for utterance, places in entries.items()}
 
 
 def _refuse_mixed_channels(in_dir: str | Path, results: dict[str, dict]) -> None:
@@ -212,6 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--audio_format", choices=AUDIO_FORMATS)
     parser.add_argument("--ref_channel", type=int, help="of references with several")
     parser.add_argument("--repeat_until", type=float, help="repeat shorter utterances (seconds)")
+    parser.add_argument("--mono", action="store_true", help="reduce mixtures to one channel too")
     parser.add_argument("--nj", type=at_least_one, help="number of threads")
     options = parser.parse_args(arguments)
     format_data_dir(**vars(options))

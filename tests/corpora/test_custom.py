@@ -222,6 +222,24 @@ class TestMixing:
         # the direct sound alone: the second microphone hears the first's signal 30 samples later
         np.testing.assert_allclose(reference[30:, 1], reference[:-30, 0], atol=2 / 32768)
 
+    def test_training_speech_may_be_mixed_at_each_visit(self, material, tmp_path):
+        rooms = {"rir_dir": material["noise_dir"].replace("noise", "rooms")}
+        options = {**material, **rooms, "mix_at_visit": True, "heldout_utts": 1}
+        sets = prepared(tmp_path / "data", **options)
+        assert sets["train"].mixture == sets["train"].reference
+        assert all(material["speech_dir"] in path for path in sets["train"].mixture.values())
+        assert len(sets["valid"]) == len(sets["test"]) == 1
+        for kind, option in (("noise", "noise_dir"), ("rooms", "rir_dir")):
+            recordings = read_data_dir(tmp_path / "data" / f"train_{kind}").mixture
+            assert recordings and all(options[option] in path for path in recordings.values())
+        assert {path.parts[-3] for path in (tmp_path / "data" / "audio").rglob("*.wav")} == {
+            "valid",
+            "test",
+        }
+        assert read_entry(next(iter(sets["valid"].mixture.values())))[0].shape[1] == 2
+        prepared(tmp_path / "data", **material)
+        assert not (tmp_path / "data" / "train_noise").exists()
+
     def test_material_that_is_bad_is_listed(self, material, tmp_path):
         own = {key: str(shutil.copytree(path, tmp_path / key)) for key, path in material.items()}
         write(tmp_path / "speech_dir" / "ann" / "low.wav", speech_like(1, 0, 8000), 8000)
@@ -282,6 +300,7 @@ def test_the_early_part_ends_50_ms_after_the_peak():
         ({"mixture_dir": "a", "reference_dir": "b", "speech_dir": "c"}, "give either"),
         ({"mixture_dir": "a", "reference_dir": "b", "rir_dir": "c"}, "--rir_dir goes with"),
         ({"speech_dir": "a", "noise_dir": "b", "snr_range": (5, 0)}, "lowest, then the highest"),
+        ({"mixture_dir": "a", "reference_dir": "b", "mix_at_visit": True}, "--mix_at_visit and"),
     ],
 )
 def test_options_that_do_not_go_together(options, message):
