@@ -2,10 +2,12 @@
 
 import csv
 import json
+import os
 import re
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,8 @@ import pytest
 from espnet2_tfckd.data.datadir import DataDir, read_data_dir, write_data_dir
 from espnet2_tfckd.data.freshness import RECORD, write_record
 from espnet2_tfckd.experiment import runner as experiment_runner
+from espnet2_tfckd.experiment.jobs import Command
+from espnet2_tfckd.experiment.runner import Process, Runner, start
 from espnet2_tfckd.stages import experiment
 from espnet2_tfckd.training.statistics import audio_made_of
 from tests.experiment.experiments import CONTENTS, LINE, STAGE, write_configs
@@ -344,3 +348,17 @@ class TestPiecesAndReruns:
     def test_unknown_arms_and_seeds_are_refused(self, recipe, options, message):
         with pytest.raises(ValueError, match=message):
             run(*options)
+
+
+def test_a_job_of_slurm_is_started_by_srun_and_its_costs_are_not_known(tmp_path, monkeypatch):
+    (tmp_path / "srun").write_text('#!/bin/sh\necho "srun $1 $2 $3"\n')
+    (tmp_path / "srun").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    runner = Runner(None, 1, None, lambda: None, slurm="--partition 'of us'")
+    process = start(Command("train", ()), tmp_path / "job.log", runner.launcher)
+    running = Process(None, None, process, 0.0, 0.0, is_elsewhere=True)
+    while (usage := running.usage()) is None:
+        time.sleep(0.01)
+    assert (usage.cpu_seconds, usage.peak_mb, process.returncode) == (None, None, 0)
+    assert (tmp_path / "job.log").read_text() == "srun --ntasks=1 --partition of us\n"
+    assert Runner(None, 1, None, lambda: None).launcher == []

@@ -8,6 +8,7 @@ import yaml
 from espnet2_tfckd.training.task import EnhancementKDTask
 
 CHUNK = 4096
+FUSING = ("clskd", "i2srf_tfckd", "reviewkd", "rfpkd")  # whose width is an option
 
 
 def configuration(**changes) -> dict:
@@ -60,3 +61,9 @@ def batch(seed=0):
     generator = torch.Generator().manual_seed(seed)
     mixture, reference = (torch.randn(2, CHUNK, generator=generator) for _ in range(2))
     return {"speech_mix": mixture, "speech_ref1": reference}
+
+
+def scheme_options(scheme: str) -> dict:
+    """A distillation by a scheme, as narrow as it can be."""
+    conf = {"fusion_channels": 8} if scheme in FUSING else {}
+    return {"distiller": scheme, "distiller_conf": conf}

@@ -14,9 +14,15 @@ from espnet2_tfckd.bin import enh_kd_train
 from espnet2_tfckd.models.checkpoint import export_student, load_enhancement_model
 from espnet2_tfckd.training.task import EnhancementTask, distiller_choices
 from espnet2_tfckd.training.trainer import restore_checkpoint
-from tests.training.distilling import CHUNK, batch, build, configuration, kd_options, write_yaml
-
-FUSING = ("clskd", "i2srf_tfckd", "reviewkd", "rfpkd")  # whose width is an option
+from tests.training.distilling import (
+    CHUNK,
+    batch,
+    build,
+    configuration,
+    kd_options,
+    scheme_options,
+    write_yaml,
+)
 
 
 def test_gradients_reach_student_and_distiller_and_never_the_teacher(tmp_path, teacher_files):
@@ -53,8 +59,7 @@ def test_a_scheme_may_put_off_the_enhancement_loss(tmp_path, teacher_files):
 
 @pytest.mark.parametrize("scheme", sorted(distiller_choices.classes))
 def test_a_silent_chunk_in_a_batch_keeps_every_scheme_finite(scheme, tmp_path, teacher_files):
-    conf = {"fusion_channels": 8} if scheme in FUSING else {}
-    model = build(tmp_path / "kd", teacher_files, distiller=scheme, distiller_conf=conf).train()
+    model = build(tmp_path / "kd", teacher_files, **scheme_options(scheme)).train()
     for silent in (["speech_ref1"], ["speech_mix"], ["speech_ref1", "speech_mix"]):
         signals = batch()
         for name in silent:
