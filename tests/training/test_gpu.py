@@ -54,7 +54,7 @@ def test_autocast_changes_the_loss_by_its_rounding_alone(scheme, dtype, tmp_path
 
 @pytest.mark.parametrize("options", [[], ["--use_amp", "true"]])
 def test_espnet_trains_on_one_gpu(options, lasting_data, tmp_path, teacher_files):
-    command = kd_options(tmp_path / "kd", teacher_files, **scheme_options("i2srf_tfckd"))
+    command = kd_options(tmp_path / "kd", teacher_files)
     enh_kd_train.main([*command, *lasting_data, "--ngpu", "1", *options])
     assert (tmp_path / "kd" / "valid.loss.best.pth").exists()
 
@@ -64,9 +64,7 @@ def test_distributed_data_parallel_works_on_one_gpu(tmp_path, teacher_files):
         "nccl", init_method=f"file://{tmp_path}/meet", rank=0, world_size=1
     )
     try:
-        model = (
-            build(tmp_path / "kd", teacher_files, **scheme_options("i2srf_tfckd")).cuda().train()
-        )
+        model = build(tmp_path / "kd", teacher_files).cuda().train()
         wrapped = torch.nn.parallel.DistributedDataParallel(model, device_ids=[0])
         loss, _, _ = wrapped(**{name: signal.cuda() for name, signal in batch().items()})
         loss.backward()
