@@ -105,6 +105,7 @@ setup(
     package_data={
         "espnet2_tfckd": [
             "*/README.md",
+            "deploy/web/*",
             "pretrained/*.log",
             "pretrained/*.zip",
             "pretrained/*/*",

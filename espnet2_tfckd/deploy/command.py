@@ -207,6 +207,17 @@ def demo(args: argparse.Namespace) -> None:
     serve(enhancer, args.model, args.host, args.port, args.channel)
 
 
+def web(args: argparse.Namespace) -> None:
+    """Write a page that enhances in the browser, and serve it if a port is given."""
+    from espnet2_tfckd.deploy.web_page import serve, write_page
+
+    page = write_page(args.model, args.runtime, args.output)
+    if args.port is None:
+        print(f"page: {page}; to see it: espnet2-tfckd web ... --port 8000, or any web server")
+    else:
+        serve(page.parent, args.host, args.port)
+
+
 def get_parser() -> argparse.ArgumentParser:
     """The command line."""
     parser = argparse.ArgumentParser(prog="espnet2-tfckd", description=__doc__)
@@ -245,12 +256,24 @@ def get_parser() -> argparse.ArgumentParser:
     command.add_argument("--list_devices", action="store_true", help="show them, and end")
     command.set_defaults(run=live)
 
-    command = commands.add_parser("demo", help="try a model in the browser", parents=[running])
+    host = {
+        "default": "127.0.0.1",
+        "help": "address to listen on; from other machines, browsers record over https only",
+    }
+    command = commands.add_parser("web", help="write a page that enhances in the browser itself")
     command.add_argument(
-        "--host",
-        default="127.0.0.1",
-        help="address to listen on; from other machines, browsers record over https only",
+        "--model", default=str(DEFAULT_MODEL), help="ONNX folder of a causal model"
     )
+    command.add_argument(
+        "--runtime", default=".", help="folder in which 'npm install onnxruntime-web' was run"
+    )
+    command.add_argument("--output", "-o", default="web", help="folder to write (default: web)")
+    command.add_argument("--host", **host)
+    command.add_argument("--port", type=int, help="serve it at this port, until Ctrl-C")
+    command.set_defaults(run=web)
+
+    command = commands.add_parser("demo", help="try a model in the browser", parents=[running])
+    command.add_argument("--host", **host)
     command.add_argument("--port", type=int, default=7860, help="port to listen on")
     command.set_defaults(run=demo)
 
