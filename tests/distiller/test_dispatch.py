@@ -7,14 +7,16 @@ from espnet2_tfckd.distiller.abs_distiller import DistillInputs, Sizes
 from espnet2_tfckd.distiller.dispatch import DISPatchDistiller
 
 
-def outcome(own, target, reference, patch_bins=2):
+def outcome(own, target, reference, patch_bins=2, **options):
     def inputs(magnitudes):
         phase = torch.polar(torch.ones(len(magnitudes)), torch.arange(len(magnitudes)) * 1.0)
         spectrum = (torch.tensor(magnitudes) * phase).view(1, 1, -1)
         truth = torch.tensor(reference).view(1, 1, -1) + 0j
         return DistillInputs({}, spectrum, torch.zeros(1, 1), truth)
 
-    return DISPatchDistiller(Sizes({}, {}, 1, 1), patch_bins)(inputs(own), inputs(target))
+    return DISPatchDistiller(Sizes({}, {}, 1, 1), patch_bins, **options)(
+        inputs(own), inputs(target)
+    )
 
 
 def test_only_patches_where_the_teacher_is_nearer_the_reference_count():
@@ -39,6 +41,16 @@ def test_patches_larger_than_the_spectrum_judge_whole_frames():
     torch.testing.assert_close(loss, torch.tensor(1.0))
 
 
-def test_empty_patches_are_refused():
-    with pytest.raises(ValueError, match="patch_bins"):
-        DISPatchDistiller(Sizes({}, {}, 1, 1), patch_bins=0)
+def test_a_share_of_the_patches_may_be_distilled_even_where_the_teacher_is_worse():
+    # gaps of single bins: 3, -8, 0 and -3
+    own, target, reference = [3.0, 1.0, 1.0, 1.0], [2.0, 4.0, 1.0, 3.0], [1.0, 1.0, 1.0, 1.0]
+    for share, errors in ((0.1, [1.0]), (0.5, [1.0, 0.0]), (0.75, [1.0, 0.0, 4.0])):
+        loss, stats = outcome(own, target, reference, patch_bins=1, top_fraction=share)
+        torch.testing.assert_close(loss, torch.tensor(sum(errors) / len(errors)))
+        torch.testing.assert_close(stats["kd_selected"], torch.tensor(len(errors) / 4))
+
+
+@pytest.mark.parametrize("options", [{"patch_bins": 0}, {"top_fraction": 0}, {"top_fraction": 1.5}])
+def test_options_out_of_range_are_refused(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        DISPatchDistiller(Sizes({}, {}, 1, 1), **options)
