@@ -71,7 +71,7 @@ check_options() {
         [ -z "$unlabelled_dir$speed_perturb_factors" ] || option_error "--mix_at_visit does not go \
 with --unlabelled_dir or --speed_perturb_factors"
     fi
-    local last two_numbers='^(-?[0-9.]+ -?[0-9.]+)?$'
+    local answer last two_numbers='^(-?[0-9.]+ -?[0-9.]+)?$'
     last=$(sed -n 's/^ *\([0-9]*\)  .*/\1/p' <<<"$stages" | tail -n 1)
     [ "$stage" -ge 1 ] && [ "$stage" -le "$last" ] ||
         option_error "--stage $stage: there are stages 1 to $last"
@@ -80,6 +80,8 @@ with --unlabelled_dir or --speed_perturb_factors"
         option_error "--nj, --inference_nj and --num_nodes start at 1"
     [ "$cmd" = local ] || [ "$cmd" = slurm ] || option_error "--cmd is local or slurm, not '$cmd'"
     [ "$cmd" = local ] || command -v srun >/dev/null || option_error "--cmd slurm: there is no srun here"
+    [ "$cmd" = local ] || answer=$(sinfo --noheader 2>&1) ||
+        option_error "--cmd slurm: Slurm does not answer: $(tail -n 1 <<<"$answer")"
     [ "$cmd" = slurm ] || [ -z "$slurm_opts$slurm_train_opts" ] ||
         option_error "--slurm_opts and --slurm_train_opts go with --cmd slurm"
     [ -z "$teacher_exp" ] || [ -z "$teacher_model_tag" ] ||

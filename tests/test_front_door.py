@@ -1,5 +1,6 @@
 """The options of ./run.sh: which are refused, with what words, and before anything is done."""
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -109,7 +110,25 @@ def test_jobs_are_a_whole_number(repository, number):
 def test_there_is_a_job_at_least(repository):
     done = front_door(repository, "--nj", "0")
     assert done.returncode == 2
-    assert "--nj and --inference_nj start at 1" in done.stderr
+    assert "--nj, --inference_nj and --num_nodes start at 1" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (["--cmd", "slurm"], "--cmd slurm: "),  # no srun, or no Slurm that answers
+        (["--cmd", "kubernetes"], "--cmd is local or slurm, not 'kubernetes'"),
+        (["--slurm_opts", "--partition cpu"], "go with --cmd slurm"),
+        (["--num_nodes", "2"], "--num_nodes 2 needs a Slurm allocation"),
+    ],
+)
+def test_what_only_slurm_can_do_is_refused_without_it(repository, options, message, monkeypatch):
+    for name in [name for name in os.environ if name.startswith("SLURM_")]:
+        monkeypatch.delenv(name)
+    done = front_door(repository, *options, "--datadir", "data_slurm")
+    assert done.returncode == 2
+    assert message in done.stderr or "there is no srun here" in done.stderr
+    assert not (repository / "egs2" / "mini" / "enh1" / "data_slurm").exists()
 
 
 def test_a_number_may_begin_with_zeros(repository):
