@@ -82,7 +82,8 @@ def made_of(
             problems.append(f"{name}: {path} cannot be read ({error.strerror or error})")
             return name, None
 
-    items = list((files or {}).items())
+    names = {str(path): name for name, path in (files or {}).items()}
+    items = [(name, path) for path, name in names.items()]  # each file once
     if len(items) < _MANY:
         states = dict(map(state, items))
     else:
@@ -90,6 +91,7 @@ def made_of(
             shown = tqdm(pool.map(state, items), "reading files", len(items), delay=3, leave=False)
             states = dict(shown)
     raise_problems(f"files (paths seen from {Path.cwd()})", sorted(problems))
+    states = {name: states[names[str(path)]] for name, path in (files or {}).items()}
     parts = {"files": states, "options": dict(options or {}), "code": dict(code or {})}
     return json.loads(json.dumps(parts))
 

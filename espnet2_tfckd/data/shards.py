@@ -45,7 +45,8 @@ def read_pair(data: DataDir, utterance: str) -> tuple[np.ndarray, np.ndarray, in
             length or rate.
     """
     mixture, rate = read_entry(data.mixture[utterance])
-    reference, reference_rate = read_entry(data.reference[utterance])
+    is_one = data.mixture[utterance] == data.reference[utterance]
+    reference, reference_rate = (mixture, rate) if is_one else read_entry(data.reference[utterance])
     for name, signal in (("mixture", mixture), ("reference", reference)):
         if fault := signal_fault(signal):
             raise ValueError(f"the {name} {fault}")
