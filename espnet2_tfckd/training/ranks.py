@@ -20,6 +20,8 @@ from espnet2_tfckd.training.settings import check_batch_size
 
 #: Names the file that the stage of a training keeps locked.
 LOCK_VARIABLE = "TFCKD_LOCK"
+# as many threads as srun was asked for: --cpus-per-task
+_AS_MANY_THREADS = 'OMP_NUM_THREADS=${SLURM_CPUS_PER_TASK:-1} exec "$@"'
 _SEEDS_OF_A_RANK = 100_000  # ESPnet adds the epoch to the seed
 
 
@@ -49,7 +51,9 @@ def launcher(num_nodes: int, slurm: str | None = None) -> list[str]:
     options = [f"--nodes={num_nodes}", f"--ntasks={num_nodes}", "--ntasks-per-node=1"]
     # one task a node, which may use all that the job has there
     options += ["--export=ALL", "--cpu-bind=none", "--kill-on-bad-exit=1"]
-    return ["srun", *options, *shlex.split(slurm or "")]
+    if slurm is None:
+        return ["srun", *options]
+    return ["srun", *options, *shlex.split(slurm), "sh", "-c", _AS_MANY_THREADS, "sh"]
 
 
 def job_ended_early(log: Path, start: int) -> bool:

@@ -483,6 +483,8 @@ class TestSpreading:
 
     def test_more_nodes_than_allocated_are_refused(self, slurm):
         assert launcher(1) == []
+        asked = launcher(3, "--partition 'of us' -c 4")  # of a job that is still to be asked for
+        assert asked[asked.index("--partition") + 1] == "of us" and asked[-1] == "sh"
         with pytest.raises(ValueError, match="and this one has 2: .*sbatch --nodes 3"):
             launcher(3)
 
