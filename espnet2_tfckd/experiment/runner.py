@@ -30,7 +30,7 @@ class Process:
     process: subprocess.Popen
     job_began: float
     began: float
-    is_elsewhere: bool
+    is_elsewhere: bool = False
 
     def usage(self) -> Usage | None:
         """Resources that the process and its children used; None until it has ended."""
