@@ -127,14 +127,13 @@ def crashing(system, references, tmp_path):
     return references
 
 
-@pytest.mark.parametrize("num_jobs", [1, 2])
-def test_a_metric_that_crashes_loses_its_own_score_alone(system, crashing, num_jobs):
+def test_a_metric_that_crashes_loses_its_own_score_alone(system, crashing):
     protocols = ["SEG_SNR", "PESQ", "SI_SDR"]
-    records = score_systems([system], crashing, protocols, num_jobs)["student"]
+    records = score_systems([system], crashing, protocols, 2)["student"]
     assert [record["scores"]["pesq_wb"] is None for record in records] == [False, True, False]
     assert records[1]["failed"] == {"pesq_wb": "PESQ crashed on it, or ran out of memory"}
     assert all(record["scores"]["si_sdr"] is not None for record in records)
-    again = score_systems([system], crashing, protocols, num_jobs)["student"]
+    again = score_systems([system], crashing, protocols, 2)["student"]
     assert [record["scores"] for record in again] == [record["scores"] for record in records]
 
 
