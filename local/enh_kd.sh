@@ -290,7 +290,7 @@ train_distilled() {
 train_students() {
     if [ "$train_baseline" = false ]; then
         train_distilled
-    elif [ "$cmd" = local ] && [ "$((ngpu + num_nodes))" -gt 1 ] || [ "$cores" -lt 2 ]; then
+    elif [ "$cmd" = local ] && { [ "$((ngpu + num_nodes))" -gt 1 ] || [ "$cores" -lt 2 ]; }; then
         train_undistilled
         train_distilled
     else # side by side, each on its half of the cores, or as a job of its own

@@ -27,7 +27,7 @@ from espnet2_tfckd.data.shards import headroom_gain, process_in_shards, read_pai
 AUDIO_FORMATS = ("wav", "flac", "wav.ark", "flac.ark")
 PLAIN_SUBTYPES = ("PCM_U8", "PCM_S8", "PCM_16", *FINE_SUBTYPES)
 RESAMPLING = "HQ"  # soxr's 20-bit quality: its error is below the 16 bits of the files
-Pair = tuple[np.ndarray | None, np.ndarray]  # None: what is no mixture yet, but its reference
+Pair = tuple[np.ndarray | None, np.ndarray]  # mixture (None where it is the reference), reference
 
 
 def format_data_dir(

@@ -164,6 +164,7 @@ class Training:
     def _arguments_of_ranks(self) -> list[str]:
         """What ESPnet needs to know of its processes; these options win over all others."""
         options = self.espnet_options(
+            iterator_type="sequence",
             num_iters_per_epoch=None,
             valid_iterator_type=None,
             valid_batch_size=None,
@@ -174,8 +175,8 @@ class Training:
             arguments += ["--dist_launcher", "slurm"]
         if self.ngpu == 0:
             arguments += ["--dist_backend", "gloo"]
-        # ESPnet counts these in every process, but a batch over all of them
-        if options.num_iters_per_epoch is not None:
+        # of chunks, ESPnet counts the utterances that every process visits; else batches of all
+        if options.iterator_type == "chunk" and options.num_iters_per_epoch is not None:
             share = -(-int(options.num_iters_per_epoch) // self.ranks)
             arguments += ["--num_iters_per_epoch", str(share)]
         # every process needs an utterance to validate on
@@ -210,7 +211,9 @@ def espnet_options(config: dict, enh_args: str, **defaults: object) -> argparse.
 
 
 def check_batch_size(config: Path, distill_config: Path | None, enh_args: str, ranks: int) -> None:
-    """Refuse a batch that does not divide among the processes of a training.
+    """Refuse a batch of chunks that does not divide among the processes of a training.
+
+    Other batches need not divide: ESPnet weighs processes by their utterances.
 
     Args:
         config: YAML of the training.
@@ -221,9 +224,10 @@ def check_batch_size(config: Path, distill_config: Path | None, enh_args: str, r
     Raises:
         ValueError: If it does not divide.
     """
-    merged = merged_config(config, distill_config)
-    size = int(espnet_options(merged, enh_args, batch_size=DEFAULT_BATCH_SIZE).batch_size)
-    if size % ranks:
+    defaults = {"iterator_type": "sequence", "batch_size": DEFAULT_BATCH_SIZE}
+    options = espnet_options(merged_config(config, distill_config), enh_args, **defaults)
+    size = int(options.batch_size)
+    if options.iterator_type == "chunk" and size % ranks:
         raise ValueError(
             f"a batch of {size} utterances does not divide among {ranks} processes (GPUs, or nodes "
             f"without them): set batch_size in {config} to a multiple of {ranks}, or take another "

@@ -469,6 +469,12 @@ class TestSpreading:
             train(replace(training, ngpu=3))
         assert not trainer
 
+    def test_batches_of_whole_utterances_are_those_of_one_process(self, training, trainer):
+        """There, ESPnet counts batches, of which every process has a part."""
+        Path("student.yaml").write_text(yaml.safe_dump({**CHUNKED, "iterator_type": "sequence"}))
+        train(replace(training, ngpu=3, enh_args="--num_iters_per_epoch 100"))
+        assert " ".join(trainer[0]).count("--num_iters_per_epoch") == 1
+
     def test_processes_of_which_one_cannot_fill_its_share_are_refused(self, training, trainer):
         shape = training.stats_dir / "train" / "speech_mix_shape"
         shape.write_text("u0 2000\nu1 900\nu2 2000\nu3 900\n")
