@@ -358,7 +358,14 @@ report() {
 }
 
 score() {
-    score_test_sets score ${scoring_protocol:+--scoring_protocol "$scoring_protocol"}
+    local compare=()
+    if [ -z "$download_model" ] && [ "$train_baseline" = true ]; then
+        compare=(--compare "$distilled" "$student")
+        [ -z "$experiment_results" ] ||
+            compare+=(--over_seeds "${distilled#"${student}_distill_"}=$experiment_results")
+    fi
+    score_test_sets score ${compare[@]+"${compare[@]}"} \
+        ${scoring_protocol:+--scoring_protocol "$scoring_protocol"}
     report
 }
 

@@ -57,6 +57,7 @@ enh_args=               more ESPnet options for every training: '--max_epoch 2'
 inference_model=valid.loss.best.pth  checkpoint of each model to use
 onnx_int8=false         also write networks with weights of 8 bits in stage 12, and measure their loss
 scoring_protocol=       metrics of stage 9 (default: all)
+experiment_results=     results of an experiment, whose differences over seeds are told beside those of stage 9
 asr_model=              recogniser of stage 10: model on the hub or its folder, or pocketsphinx
 hf_repo=                <user>/<model> of stage 13
 model_license=          licence of the model for stage 13, such as cc-by-4.0

@@ -52,10 +52,10 @@ class Column:
         number = f"{value / self.divisor:{'+' if signed else ''}.{self.decimals}f}"
         return f"{number} {self.unit}" if with_unit and self.unit else number
 
-    def text_of(self, row: Mapping[str, float | None]) -> str:
+    def text_of(self, row: Mapping[str, float | None], signed: bool = False) -> str:
         """Mean and half-width of the 95 % interval from a row of ``results.json``."""
         half_width = row.get(f"{self.key}_ci95")
-        text = self.text(row.get(self.key))
+        text = self.text(row.get(self.key), signed)
         return text if half_width is None else f"{text} ± {self.text(half_width)}"
 
 
@@ -89,3 +89,5 @@ COSTS = _by_key(
     Column("rtf", "RTF", is_gain=False),
 )
 COLUMNS = SCORES | COSTS
+#: The scores that are told where there is no room for all of them.
+HEADLINES = ("si_sdr", "pesq_wb", "stoi", "dnsmos_ovrl")

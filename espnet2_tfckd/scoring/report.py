@@ -8,18 +8,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from espnet2_tfckd.data.datadir import DataDir, read_scp
-from espnet2_tfckd.scoring.columns import COLUMNS, SCORES
+from espnet2_tfckd.scoring.columns import COLUMNS, HEADLINES, SCORES
 from espnet2_tfckd.scoring.gains import Gains, Scores, gains_over, input_snrs, scatter_plot
 from espnet2_tfckd.scoring.journal import read_journal
 from espnet2_tfckd.scoring.listening import Listening, data_uri, extremes, listen_in_turn
 from espnet2_tfckd.scoring.parallel import System
 from espnet2_tfckd.scoring.spectrogram import RANGE_DB, colour_scale
-from espnet2_tfckd.scoring.tables import GROUPS, explanations, left_out, score_header
+from espnet2_tfckd.scoring.tables import (
+    GROUPS,
+    comparison_sentences,
+    explanations,
+    left_out,
+    score_header,
+)
 
 NUM_EXTREMES = 10
 MEDIA_CHARACTERS = 16_000_000  # of sounds and pictures, all test sets together
 CHOSEN_BY = ("si_sdr", *SCORES)  # the first of these that was scored picks the extremes
-CAPTION_SCORES = ("si_sdr", "pesq_wb", "stoi", "dnsmos_ovrl")
 
 
 @dataclass(frozen=True)
@@ -123,7 +128,8 @@ def results_table(rows: Sequence[dict]) -> dict:
 
     Returns:
         ``header``; ``rows`` of cells with ``text``, ``value`` (to sort by) and ``note`` (number of
-        a note, or None); ``notes``, in Markdown; ``help``, in Markdown.
+        a note, or None); ``notes``, in Markdown; ``help``, in Markdown; ``comparisons``, from
+        :func:`espnet2_tfckd.scoring.tables.comparison_sentences`.
     """
     header, columns = score_header(rows)
     notes, body = [], []
@@ -140,7 +146,13 @@ def results_table(rows: Sequence[dict]) -> dict:
                 {"text": text, "value": row.get(key), "note": len(notes) if note else None}
             )
         body.append(cells)
-    return {"header": header, "rows": body, "notes": notes, "help": explanations(rows)}
+    return {
+        "header": header,
+        "rows": body,
+        "notes": notes,
+        "help": explanations(rows),
+        "comparisons": comparison_sentences(rows),
+    }
 
 
 def scored_set_section(scored_set: ScoredSet, ref_channel: int, budget: int) -> dict:
@@ -226,7 +238,7 @@ def _described(
         "scores": {
             name: [
                 f"{SCORES[key].name} {SCORES[key].text(of_system[utterance][key], with_unit=True)}"
-                for key in CAPTION_SCORES
+                for key in HEADLINES
                 if of_system.get(utterance, {}).get(key) is not None
             ]
             for name, of_system in scores.items()

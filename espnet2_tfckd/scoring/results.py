@@ -5,18 +5,22 @@ from __future__ import annotations
 import json
 import platform
 import subprocess
+from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
+from textwrap import fill
 
 from espnet2_tfckd.cli import atomic_write, read_json
 from espnet2_tfckd.data.datadir import read_data_dir
 from espnet2_tfckd.data.freshness import digest_of
 from espnet2_tfckd.scoring.parallel import System
 from espnet2_tfckd.scoring.tables import (
+    comparison_sentences,
     group_utterances,
     improvements,
     merge,
+    paired_differences,
     results_md,
     summarise,
     terminal_table,
@@ -82,12 +86,61 @@ def read_results(results_dir: str | Path) -> list[dict]:
     return rows
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """Two systems whose scores are to be compared utterance by utterance.
+
+    Attributes:
+        system: Name of the system.
+        other: Name of the one whose scores are subtracted.
+        experiment: Folder of the results of an experiment that compared such systems over several
+            seeds; None if there is none.
+        arm: Its arm that corresponds to ``system``.
+    """
+
+    system: str
+    other: str
+    experiment: Path | None = None
+    arm: str = ""
+
+    def over_seeds(self) -> dict | None:
+        """What the experiment found for the arm; None if it has no such arm.
+
+        Raises:
+            FileNotFoundError: If the folder has no ``experiment.json``.
+            ValueError: If that cannot be read.
+        """
+        if self.experiment is None:
+            return None
+        path = self.experiment / "experiment.json"
+        rows = read_json(path)
+        try:
+            found = [r for r in rows if r["kind"] == "comparison" and r["arm"] == self.arm]
+            if not found:
+                return None
+            first = found[0]  # the first arm that it is compared with is the baseline
+            return {
+                "folder": str(self.experiment),
+                "arm": self.arm,
+                "baseline": first["baseline"],
+                "num_seeds": first["num_seeds"],
+                "differences": {
+                    r["metric"]: [r["difference"], r["ci_low"], r["ci_high"]]
+                    for r in found
+                    if r["baseline"] == first["baseline"]
+                },
+            }
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{path} does not hold an experiment's results: {error}") from None
+
+
 def update_results(
     data_dir: str | Path,
     dataset: str,
     systems: dict[str, Path],
     records: dict[str, list[dict]],
     results_dir: str | Path,
+    comparison: Comparison | None = None,
 ) -> list[dict]:
     """Add the scores of systems on a data set to ``RESULTS.md`` and ``results.json``.
 
@@ -98,12 +151,13 @@ def update_results(
         systems: Estimates (scp) by the name of their system.
         records: From :func:`espnet2_tfckd.scoring.parallel.score_systems`.
         results_dir: Directory of both files.
+        comparison: Two of the systems whose difference is wanted too.
 
     Returns:
         The objects of ``results.json``.
 
     Raises:
-        ValueError: If the metadata or the earlier results cannot be read.
+        ValueError: If the metadata, the earlier results or those of an experiment cannot be read.
     """
     results_dir = Path(results_dir)
     groups = group_utterances(read_data_dir(data_dir).metadata)
@@ -118,6 +172,10 @@ def update_results(
         row["references"] = references
         if mixture and name != mixture and groups:
             row["improvement"] = improvements(of_system, records[mixture], groups)
+        if comparison and name == comparison.system:
+            differences = paired_differences(of_system, records[comparison.other])
+            row["comparison"] = {"with": comparison.other, **differences}
+            row["over_seeds"] = comparison.over_seeds()
         new.append(row)
     earlier = read_results(results_dir)
     stale = [r for r in earlier if r["dataset"] == dataset and r.get("references") != references]
@@ -133,8 +191,11 @@ def update_results(
 
 
 def print_results(rows: list[dict], dataset: str, results_dir: str | Path) -> None:
-    """Print the table of one data set, and where all results are."""
-    print(terminal_table([row for row in rows if row["dataset"] == dataset]))
+    """Print the table of one data set, its comparison, and where all results are."""
+    of_dataset = [row for row in rows if row["dataset"] == dataset]
+    print(terminal_table(of_dataset))
+    for sentence in comparison_sentences(of_dataset):
+        print(f"{fill(sentence.replace('`', ''), width=100)}\n")
     print(f"Results: {Path(results_dir) / 'RESULTS.md'}")
 
 

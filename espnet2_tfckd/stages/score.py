@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from espnet2_tfckd.cli import parse_systems, run_command, systems_parser
+from espnet2_tfckd.cli import name_and_path, parse_systems, run_command, systems_parser
 from espnet2_tfckd.compatibility import INSTALL_CI_SDR
 from espnet2_tfckd.data.datadir import read_data_dir
 from espnet2_tfckd.scoring.metrics import PROTOCOLS
 from espnet2_tfckd.scoring.parallel import score_systems
 from espnet2_tfckd.scoring.results import (
+    Comparison,
     journalled,
     print_results,
     read_results,
@@ -27,6 +28,7 @@ def score(
     protocols: list[str],
     num_jobs: int,
     ref_channel: int = 0,
+    comparison: Comparison | None = None,
 ) -> list[dict]:
     """Score systems on a data set and add them to ``RESULTS.md`` and ``results.json``.
 
@@ -41,6 +43,7 @@ def score(
         protocols: Keys of :data:`espnet2_tfckd.scoring.metrics.PROTOCOLS`.
         num_jobs: Number of processes.
         ref_channel: Channel to score of files with several.
+        comparison: Two of the systems whose difference is wanted too.
 
     Returns:
         The objects of ``results.json``.
@@ -59,7 +62,7 @@ def score(
         num_jobs,
         ref_channel,
     )
-    return update_results(data_dir, dataset, systems, records, results_dir)
+    return update_results(data_dir, dataset, systems, records, results_dir, comparison)
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -69,6 +72,18 @@ def get_parser() -> argparse.ArgumentParser:
         "--scoring_protocol",
         default=" ".join(PROTOCOLS),
         help="metrics to compute, separated by spaces (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--compare",
+        nargs=2,
+        metavar=("NAME", "OTHER"),
+        help="also give the difference of two systems, paired by utterance: NAME minus OTHER",
+    )
+    parser.add_argument(
+        "--over_seeds",
+        type=name_and_path,
+        metavar="ARM=DIR",
+        help="with --compare: also say what an experiment whose results are in DIR found for ARM",
     )
     return parser
 
@@ -90,6 +105,15 @@ def main() -> None:
         print(f"{name} is left out, as {package} is not installed: {remedy}")
     if not protocols:
         parser.error("--scoring_protocol must name a metric that can be computed")
+    comparison = None
+    if args.compare:
+        if unknown := [name for name in args.compare if name not in args.system]:
+            parser.error(f"--compare: {' and '.join(unknown)} is not given as --system")
+        arm, experiment = args.over_seeds or ("", None)
+        comparison = Comparison(*args.compare, experiment, arm)
+        comparison.over_seeds()  # refuse what cannot be read before anything is scored
+    elif args.over_seeds:
+        parser.error("--over_seeds goes with --compare")
     rows = score(
         args.data_dir,
         args.dataset,
@@ -98,6 +122,7 @@ def main() -> None:
         protocols,
         args.nj,
         args.ref_channel,
+        comparison,
     )
     print_results(rows, args.dataset, args.results)
 

@@ -162,3 +162,61 @@ def test_help_loads_no_heavy_library():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and "--scoring_protocol" in done.stdout
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    """Results of an experiment, as `run_experiment.sh` writes them."""
+    compared = {"kind": "comparison", "num_seeds": 3, "ci_low": 0.26, "ci_high": 0.51}
+    rows = [
+        {"kind": "run", "arm": "ours", "seed": 1},
+        {**compared, "arm": "ours", "baseline": "none", "metric": "si_sdr", "difference": 0.38},
+        {**compared, "arm": "ours", "baseline": "rival", "metric": "si_sdr", "difference": 9.0},
+    ]
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/experiment.json").write_text(json.dumps(rows))
+    return tmp_path / "results"
+
+
+def test_two_systems_are_compared_utterance_by_utterance(data_dir, exp_dir, systems, experiment):
+    options = ["--data_dir", data_dir, "--dataset", "test", "--results", exp_dir, "--nj", 1]
+    options += [f"--system={name}={scp}" for name, scp in systems.items()]
+    options += ["--scoring_protocol", "STOI SI_SDR", "--compare", "student", "noisy"]
+    done = run(*options, "--over_seeds", f"ours={experiment}")
+    assert done.returncode == 0, done.stderr
+    noisy, student = json.loads((exp_dir / "results.json").read_text())
+    assert "comparison" not in noisy
+    compared = student["comparison"]
+    assert compared["with"] == "noisy"
+    assert compared["si_sdr"] == pytest.approx(student["si_sdr"] - noisy["si_sdr"])
+    assert 0 < compared["si_sdr_ci95"] < student["si_sdr_ci95"]  # half the noise: 6 dB everywhere
+    text = " ".join(done.stdout.split())
+    assert f"student minus noisy, paired by utterance: SI-SDR {compared['si_sdr']:+.2f} ± " in text
+    assert f"Over 3 seeds, the experiment in {experiment} found for ours minus none: " in text
+    assert "SI-SDR +0.38 dB [+0.26, +0.51]." in text and "+9.0" not in text
+    table = (exp_dir / "RESULTS.md").read_text()
+    assert "## Differences" in table and "|test|student minus noisy|+" in table
+
+    done = run(*options, "--over_seeds", f"other={experiment}")  # another scheme
+    assert done.returncode == 0 and "Over 3 seeds" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("options", "problem"),
+    [
+        (["--compare", "student", "other"], "--compare: other is not given as --system"),
+        (["--over_seeds", "ours=results"], "--over_seeds goes with --compare"),
+        (["--compare", "student", "noisy", "--over_seeds", "ours=nowhere"], "nowhere"),
+        ("--compare student noisy --over_seeds ours=damaged".split(), "damaged/experiment.json"),
+    ],
+)
+def test_a_comparison_that_cannot_be_made_is_refused_at_once(
+    data_dir, exp_dir, systems, options, problem, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("damaged").mkdir()
+    Path("damaged/experiment.json").write_text('[{"arm": "ours"}]')
+    options = [*options, *(f"--system={name}={scp}" for name, scp in systems.items())]
+    done = run("--data_dir", data_dir, "--dataset", "test", "--results", exp_dir, *options)
+    assert done.returncode != 0 and problem in done.stderr and "Traceback" not in done.stderr
+    assert not (exp_dir / "results.json").exists()

@@ -9,8 +9,8 @@ case " ${*//=/ } " in *" --sources extended "*) test_sets="test test_hard" ;; es
 # Options of local/data.sh; empty ones are left to their defaults there.
 export corpus_options="
 sources=default  default, or extended: ten times the training speech and a harder test (1 GB to fetch)
-train_utts=     training utterances (default 400; extended: all, 3850)
-valid_utts=     validation utterances (default 40)
+train_utts=     training utterances (default 1100; extended: all, 3850)
+valid_utts=     validation utterances (default 70)
 test_utts=      test utterances (default 60)
 test_hard_utts=  utterances of the harder test set (extended only; default 120)
 seed=           seed of the mixing (default 1)
@@ -21,4 +21,5 @@ exec ../../../local/enh_kd.sh \
     --teacher_config conf/teacher.yaml \
     --student_config conf/student.yaml \
     --distill_config ../../../conf/distill_i2srf_tfckd.yaml \
+    --experiment_results results/wide \
     "$@"

@@ -31,7 +31,7 @@ fi
 expdir=exp/$(basename "${config%.yaml}")
 split_words recipe_opts "$recipe_opts"
 ./run.sh --stop_stage 5 --datadir "data/$data" --dumpdir "dump/$data" \
-    --expdir "$expdir" --train_utts 1100 --valid_utts 70 --test_utts 240 --remix_snr "-5 15" \
+    --expdir "$expdir" --test_utts 240 --remix_snr "-5 15" \
     ${words[@]+"${words[@]}"}
 
 . ../../../local/path.sh
