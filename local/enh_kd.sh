@@ -40,12 +40,16 @@ experiment() { basename "${1%.yaml}"; }
 data_feats=$dumpdir/raw
 student=$(experiment "$student_config")
 distilled=${student}_$(experiment "$distill_config")
-teacher_dir=${teacher_exp:-$expdir/enh_$(experiment "$teacher_config")}
+teacher_dir=$expdir/enh_$(experiment "$teacher_config")
 # system_of DIR: what the tables call the model of an experiment directory
 system_of() { basename "$1" | sed 's/^enh_//'; }
 # published_dir TAG: experiment directory of a published model
 published_dir() { echo "$expdir/enh_$(system_of "${1%.zip}")"; }
 [ -z "$teacher_model_tag" ] || teacher_dir=$(published_dir "$teacher_model_tag")
+if [ -n "$teacher_exp" ]; then # nothing is written outside of $expdir
+    teacher_dir=$expdir/enh_given_$(system_of "$teacher_exp")
+    [ ! "$(dirname "$teacher_exp")" -ef "$expdir" ] || teacher_dir=$teacher_exp
+fi
 teacher=$(system_of "$teacher_dir")
 # such as the number of channels, which corpus and networks must agree on
 while read -r condition arguments; do
@@ -234,18 +238,18 @@ train() {
         --enh_args="$arguments" "${options[@]}" "${@:2}"
 }
 
-# fetch TAG DIR: lay a published model out as if it had been trained here.
-fetch() {
-    here fetch_model --model_tag "$1" --exp_dir "$2" --inference_model "$inference_model"
-}
+# fetch OPTION SOURCE DIR: lay a model from elsewhere out as if it had been trained here.
+fetch() { here fetch_model "$1" "$2" --exp_dir "$3" --inference_model "$inference_model"; }
 
 train_teacher() {
     if [ -n "$teacher_command" ]; then
         echo "the teacher is a command: $teacher_command"
+    elif [ -n "$teacher_model_tag" ]; then
+        fetch --model_tag "$teacher_model_tag" "$teacher_dir"
+    elif [ "${teacher_exp:-$teacher_dir}" != "$teacher_dir" ]; then
+        fetch --from_exp "$teacher_exp" "$teacher_dir"
     elif [ -n "$teacher_exp" ]; then
         echo "using the trained teacher $teacher_exp"
-    elif [ -n "$teacher_model_tag" ]; then
-        fetch "$teacher_model_tag" "$teacher_dir"
     else
         train "$train_set_used" --config "$teacher_config" --exp_dir "$teacher_dir"
     fi
@@ -315,7 +319,7 @@ enhance_set() {
 
 enhance() {
     local name model_dir pid pids=() status=0
-    [ -z "$download_model" ] || fetch "$download_model" "${model_dirs[0]}"
+    [ -z "$download_model" ] || fetch --model_tag "$download_model" "${model_dirs[0]}"
     use_gpus
     for model_dir in "${model_dirs[@]}"; do
         for name in $test_sets; do

@@ -57,7 +57,8 @@ def repository(tmp_path_factory):
 def front_door(repository, *options):
     """Run ./run.sh on the made-up packages from the repository's top."""
     data = "--source_dir packages --train_utts 4 --valid_utts 2 --test_utts 2".split()
-    return run_front_door(repository, *data, "--distill_config", "conf/distill.yaml", *options)
+    configs = "--teacher_config conf/teacher.yaml --distill_config conf/distill.yaml".split()
+    return run_front_door(repository, *data, *configs, *options)
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +95,20 @@ class TestAllStages:
         own = recipe / "exp" / "enh_student_distill" / "valid.loss.best.pth"
         assert fetched.read_bytes() == own.read_bytes()
         assert (exp / "enh_student_distill" / "valid.loss.best.pth").exists()
+
+    def test_a_teacher_from_another_experiment_is_left_alone(self, repository, recipe):
+        def files():
+            return {
+                path: path.stat().st_mtime_ns for path in (recipe / "exp/enh_teacher").iterdir()
+            }
+
+        before = files()
+        teacher = ("--teacher_exp", "exp/enh_teacher", "--expdir", "exp/from_given")
+        done = front_door(repository, "--stage", "6", "--stop_stage", "6", *teacher)
+        assert done.returncode == 0, done.stdout + done.stderr
+        fetched = recipe / "exp/from_given/enh_given_teacher/valid.loss.best.pth"
+        assert fetched.read_bytes() == (recipe / "exp/enh_teacher/valid.loss.best.pth").read_bytes()
+        assert files() == before
 
     def test_a_published_model_is_scored_without_training(self, repository, recipe):
         packed = "exp/enh_student_distill/enh_student_distill_valid.loss.best.zip"

@@ -1,4 +1,4 @@
-"""Published models: from the Hugging Face hub or a zip file to an experiment directory."""
+"""Models from elsewhere: from the Hugging Face hub, a zip file or another experiment."""
 
 from __future__ import annotations
 
@@ -13,39 +13,40 @@ from espnet2_tfckd.cli import atomic_write
 from espnet2_tfckd.data.freshness import change, file_state, made_of, read_record, write_record
 from espnet2_tfckd.models import hub
 from espnet2_tfckd.models.checkpoint import load_enhancement_model
+from espnet2_tfckd.models.inference import model_files
 from espnet2_tfckd.models.packs import PackedModel, unpack
 
 SOURCE = "source.json"  # in the experiment directory: what the model was fetched from
 CONFIG = "config.yaml"
 
 
-def fetch_model(model_tag: str, exp_dir: str | Path, inference_model: str) -> Path:
-    """Fetch a published ESPnet enhancement model into an experiment directory.
+def fetch_model(
+    model_tag: str, exp_dir: str | Path, inference_model: str, is_experiment: bool = False
+) -> Path:
+    """Fetch an ESPnet enhancement model from elsewhere into an experiment directory.
 
-    A model on the hub is fetched again when the hub has another revision of it. A packed model is
-    fetched again when the contents of its file have changed.
+    A model on the hub is fetched again when the hub has another revision of it. Others are fetched
+    again when the contents of their files have changed.
 
     Args:
-        model_tag: Id on the hub, ``<user>/<model>``, or a packed model as a local ``.zip``.
+        model_tag: Id on the hub, ``<user>/<model>``; or a packed model as a local ``.zip``.
         exp_dir: Experiment directory to write: ``config.yaml`` and the checkpoint.
         inference_model: Name for the checkpoint.
+        is_experiment: Whether ``model_tag`` is another experiment directory instead, which has the
+            checkpoint under the same name.
 
     Returns:
         ``exp_dir``. If it already holds this model, nothing is done.
 
     Raises:
-        FileNotFoundError: If the zip file is not there.
+        FileNotFoundError: If the zip file, or the checkpoint in the directory, is not there.
         ValueError: If it is not a packed enhancement model, its checkpoint does not fit, or
             ``exp_dir`` holds something else.
         ConnectionError: If the hub has no such model, or cannot be reached and the model was not
             fetched before.
     """
-    exp_dir, archive = Path(exp_dir), Path(model_tag)
-    is_file = archive.suffix.lower() == ".zip"
-    if is_file and not archive.is_file():
-        raise FileNotFoundError(f"packed model {archive} is not there")
-    if not is_file and archive.is_file():
-        raise ValueError(f"{archive} is not a packed model: only .zip files are")
+    exp_dir = Path(exp_dir)
+    local = _local_files(model_tag, inference_model if is_experiment else None)
     exp_dir.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(exp_dir.parent / f".{exp_dir.name}.fetch.lock"):
         before = _read_source(exp_dir)
@@ -54,7 +55,7 @@ def fetch_model(model_tag: str, exp_dir: str | Path, inference_model: str) -> Pa
             (exp_dir / name).is_file() for name in (CONFIG, inference_model)
         )
         try:
-            now = _source(model_tag, is_file, before)
+            now = _source(model_tag, local, before)
         except ConnectionError as error:
             options = before.get("options", {})
             if not (is_whole and options.get("model_tag") == model_tag):
@@ -67,10 +68,24 @@ def fetch_model(model_tag: str, exp_dir: str | Path, inference_model: str) -> Pa
     return exp_dir
 
 
-def _source(model_tag: str, is_file: bool, before: dict) -> dict:
-    """What identifies the model: the contents of a pack, or a revision on the hub."""
-    if is_file:
-        return made_of({"pack": model_tag}, before=before)
+def _local_files(model_tag: str, checkpoint: str | None) -> dict[str, Path]:
+    """The files of an experiment, if its checkpoint is named, or a pack; empty if on the hub."""
+    if checkpoint:
+        return dict(zip(("config", "checkpoint"), model_files(model_tag, checkpoint), strict=True))
+    tag = Path(model_tag)
+    if tag.suffix.lower() == ".zip":
+        if not tag.is_file():
+            raise FileNotFoundError(f"packed model {tag} is not there")
+        return {"pack": tag}
+    if tag.is_file():
+        raise ValueError(f"{tag} is not a packed model: only .zip files are")
+    return {}
+
+
+def _source(model_tag: str, local: dict[str, Path], before: dict) -> dict:
+    """What identifies the model: the contents of its files, or a revision on the hub."""
+    if local:
+        return made_of(local, before=before)
     return made_of(options={"model_tag": model_tag, "revision": hub.present_revision(model_tag)})
 
 
@@ -78,7 +93,9 @@ def _fetch(model_tag: str, source: dict, exp_dir: Path, inference_model: str) ->
     """Check a model in a temporary folder, then move it to its place."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "model"
-        if source["files"]:
+        if "checkpoint" in source["files"]:
+            folder, packed = Path(model_tag), PackedModel(CONFIG, inference_model)
+        elif source["files"]:
             packed = unpack(model_tag, folder)
         else:
             packed = hub.download(model_tag, source["options"]["revision"], folder)

@@ -1,7 +1,8 @@
 """``make bench``: what training steps and distillation losses cost, on one thread.
 
-Three measurements: networks and I2SRF-TFCKD beside their literal transcriptions; the loss of every
-scheme beside the own training step of the student; a frame of the exported streaming student. What
+Four measurements: networks and I2SRF-TFCKD beside their literal transcriptions; I2SRF-TFCKD beside
+its authors' code, where that is given; the loss of every scheme beside the own training step of the
+student; a frame of the exported streaming student. What
 is compared is timed in turn, pair by pair in one run, so that the ratios hold on a machine whose
 speed drifts. Peak memory is that of a process of its own.
 """
@@ -46,7 +47,7 @@ def network_step(role: str, literal: bool, batch: int):
     return lambda: oracle(stacked)[0].abs().mean().backward()
 
 
-def distillation_step(config: Path, literal: bool = False):
+def distillation_step(config: Path, literal: bool = False, published: Path | None = None):
     """A function that runs forward and backward of a distillation loss at the paper's sizes."""
     import torch
     import yaml
@@ -66,10 +67,16 @@ def distillation_step(config: Path, literal: bool = False):
     settings = yaml.safe_load(config.read_text())
     scheme = distillers()[settings["distiller"]]
     product = scheme(Sizes(*sizes), **settings.get("distiller_conf", {}))
-    if not literal:
+    if not (literal or published):
         return lambda: product(student, teacher)[0].backward()
-    oracle = NaiveI2SRFTFCKD(*sizes).weights_of(product)
-    return lambda: oracle(student, teacher).backward()
+    if literal:
+        other = NaiveI2SRFTFCKD(*sizes).weights_of(product)
+    else:
+        from tests.benchmarks.published import PublishedLoss
+
+        other = PublishedLoss(published, *sizes).weights_of(product)
+    torch.testing.assert_close(other(student, teacher), product(student, teacher)[0])
+    return lambda: other(student, teacher).backward()
 
 
 CONF = ROOT / "conf"
@@ -121,6 +128,24 @@ def measure_transcribed(case: str, runs: int) -> dict:
         "peak_mb": peak_memory(case),
         "literal_peak_mb": peak_memory(case, literal=True),
     }
+
+
+def report_published(path: Path, runs: int) -> dict:
+    """The loss beside its authors' code, with the same weights and values: times in seconds."""
+    config = CONFIGURATIONS["i2srf_tfckd"]
+    steps = {
+        "published": distillation_step(config, published=path),
+        "product": distillation_step(config),
+    }
+    times = timed_in_turn(steps, runs)
+    row = {name: statistics.median(seconds) for name, seconds in times.items()}
+    row["speedup"] = median_ratio(times["published"], times["product"])
+    print(
+        f"\nI2SRF-TFCKD loss (C=64 from C=128, B={BATCH}): authors' {row['published']:.2f} s, "
+        f"product {row['product']:.2f} s, ratio {row['speedup']:.2f}",
+        flush=True,
+    )
+    return row
 
 
 def measure_distillation(name: str, runs: int) -> dict:
@@ -237,6 +262,9 @@ def main() -> None:
         default=list(CONFIGURATIONS),
         help="losses to compare with the student's step (default: all of conf/)",
     )
+    parser.add_argument(
+        "--published", type=Path, help="the authors' I2S_TFCKD_demo.py, to set the loss beside it"
+    )
     parser.add_argument("--minutes", type=float, default=10, help="audio of the streaming case")
     parser.add_argument("--output", type=Path, default=Path("bench.json"))
     parser.add_argument("--peak", help=argparse.SUPPRESS)
@@ -253,6 +281,9 @@ def main() -> None:
             "torch": torch.__version__,
         },
         "transcribed": report_transcribed(arguments.runs),
+        "published": report_published(arguments.published, arguments.runs)
+        if arguments.published
+        else None,
         "streaming": report_streaming(arguments.minutes),
         "distillations": report_distillations(arguments.runs, arguments.distillations),
     }

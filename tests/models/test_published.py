@@ -49,6 +49,26 @@ def test_a_packed_model_becomes_an_experiment(packed, own_exp, tmp_path):
     assert (exp_dir / "config.yaml").read_bytes() == (own_exp / "config.yaml").read_bytes()
 
 
+def test_another_experiment_is_copied_once_and_again_when_it_has_changed(own_exp, tmp_path):
+    exp_dir = tmp_path / "enh_given"
+
+    def fetch():
+        fetch_model(str(own_exp), exp_dir, CHECKPOINT, is_experiment=True)
+        return (exp_dir / CHECKPOINT).read_bytes(), (exp_dir / CHECKPOINT).stat().st_mtime_ns
+
+    first = fetch()
+    assert first[0] == (own_exp / CHECKPOINT).read_bytes()
+    assert fetch() == first
+    weights = torch.load(own_exp / CHECKPOINT, weights_only=True)
+    torch.save({key: x + 1 for key, x in weights.items()}, own_exp / CHECKPOINT)
+    assert fetch()[0] == (own_exp / CHECKPOINT).read_bytes() != first[0]
+    with pytest.raises(FileNotFoundError, match="other.pth is not there; checkpoints in .*: valid"):
+        fetch_model(str(own_exp), tmp_path / "enh_new", "other.pth", is_experiment=True)
+    with pytest.raises(FileNotFoundError, match="nowhere/config.yaml is not there"):
+        fetch_model("nowhere", tmp_path / "enh_new", CHECKPOINT, is_experiment=True)
+    assert not (tmp_path / "enh_new").exists()
+
+
 def test_it_is_unpacked_once_and_again_when_its_contents_have_changed(
     contents, tmp_path, monkeypatch
 ):
