@@ -15,9 +15,9 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 
 from espnet2_tfckd import __version__
-from espnet2_tfckd.cli import at_least_one, not_negative, run_command
+from espnet2_tfckd.cli import at_least_one, hertz, not_negative, run_command
 from espnet2_tfckd.deploy.pretrained import DEFAULT_MODEL
-from espnet2_tfckd.processes import cpu_cores
+from espnet2_tfckd.processes import cpu_cores, end_worker_with_parent
 
 _worker = None  # the enhancer of a worker process, or why it could not be loaded
 
@@ -62,7 +62,7 @@ def _enhance_pipe(args: argparse.Namespace) -> None:
     from espnet2_tfckd.deploy.enhancer import load_enhancer
     from espnet2_tfckd.deploy.live import enhance_pipe
 
-    enhancer = load_enhancer(args.model, args.device, args.streaming, args.int8)
+    enhancer = load_enhancer(*_choice(args))
     clipped = enhance_pipe(enhancer, sys.stdin.buffer, sys.stdout.buffer, args.channel)
     if clipped:
         print(f"{clipped} samples clipped: record with a lower level", file=sys.stderr)
@@ -82,7 +82,7 @@ def live(args: argparse.Namespace) -> None:
         return
     from espnet2_tfckd.deploy.enhancer import load_enhancer
 
-    enhancer = load_enhancer(args.model, args.device, True, args.int8)
+    enhancer = load_enhancer(*_choice(args))
     print("enhancing the microphone, with headphones lest it hear itself; Ctrl-C ends it")
     late = enhance_microphone(enhancer, args.input_device, args.output_device)
     print(f"ended; {late} blocks came too late")
@@ -116,11 +116,11 @@ def _outcomes(
 
     jobs = min(args.nj, len(pairs))
     if jobs <= 1:
-        enhancer = load_enhancer(args.model, args.device, args.streaming, args.int8)
+        enhancer = load_enhancer(*_choice(args))
         for source, target in pairs:
             yield enhance_file(enhancer, source, target, args.channel, advance), 0
         return
-    setup = (args.model, args.device, args.streaming, args.int8, max(1, cpu_cores() // jobs))
+    setup = (max(1, cpu_cores() // jobs), *_choice(args))
     spawn = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(jobs, spawn, _start_worker, setup) as pool:
         tasks = [pool.submit(_work, source, target, args.channel) for source, target in pairs]
@@ -136,12 +136,18 @@ def _outcomes(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _start_worker(model: str, device: str, streaming: bool, int8: bool, threads: int) -> None:
+def _choice(args: argparse.Namespace) -> tuple:
+    """Which model to load, and how: the arguments of ``load_enhancer``."""
+    return args.model, args.device, args.streaming, args.int8, args.fs
+
+
+def _start_worker(threads: int, *choice) -> None:
     global _worker
+    end_worker_with_parent()
     from espnet2_tfckd.deploy.enhancer import load_enhancer
 
     try:
-        _worker = load_enhancer(model, device, streaming, int8)
+        _worker = load_enhancer(*choice)
         _worker.use_threads(threads)
     except (ValueError, OSError, RuntimeError) as error:
         _worker = error  # raised here, it would be a traceback of every worker
@@ -203,7 +209,7 @@ def demo(args: argparse.Namespace) -> None:
     from espnet2_tfckd.deploy.enhancer import load_enhancer
 
     check_gradio()
-    enhancer = load_enhancer(args.model, args.device, args.streaming, args.int8)
+    enhancer = load_enhancer(*_choice(args))
     serve(enhancer, args.model, args.host, args.port, args.channel)
 
 
@@ -229,15 +235,21 @@ def get_parser() -> argparse.ArgumentParser:
     running = argparse.ArgumentParser(add_help=False)
     running.add_argument("--model", **default)
     running.add_argument("--device", default="cpu", help="cpu or cuda; ONNX runs on the CPU")
-    running.add_argument("--streaming", action="store_true", help="frame by frame, as live audio")
     running.add_argument(
         "--int8", action="store_true", help="use weights of 8 bits, if an ONNX folder has them"
     )
     running.add_argument(
+        "--fs",
+        type=hertz,
+        help="the model's sampling rate, as 16k, if info says that it is assumed",
+    )
+    files = argparse.ArgumentParser(add_help=False, parents=[running])
+    files.add_argument("--streaming", action="store_true", help="frame by frame, as live audio")
+    files.add_argument(
         "--channel", type=not_negative, default=0, help="channel to take of several, counted from 0"
     )
 
-    command = commands.add_parser("enhance", help="enhance audio files", parents=[running])
+    command = commands.add_parser("enhance", help="enhance audio files", parents=[files])
     command.add_argument("inputs", nargs="+", help="audio files, folders, or - for standard input")
     command.add_argument(
         "--output", "-o", required=True, help="file, folder, or - for standard output"
@@ -254,7 +266,7 @@ def get_parser() -> argparse.ArgumentParser:
             f"--{name}_device", type=_device, help=f"{what}: its number, or a part of its name"
         )
     command.add_argument("--list_devices", action="store_true", help="show them, and end")
-    command.set_defaults(run=live)
+    command.set_defaults(run=live, streaming=True)
 
     host = {
         "default": "127.0.0.1",
@@ -272,7 +284,7 @@ def get_parser() -> argparse.ArgumentParser:
     command.add_argument("--port", type=int, help="serve it at this port, until Ctrl-C")
     command.set_defaults(run=web)
 
-    command = commands.add_parser("demo", help="try a model in the browser", parents=[running])
+    command = commands.add_parser("demo", help="try a model in the browser", parents=[files])
     command.add_argument("--host", **host)
     command.add_argument("--port", type=int, default=7860, help="port to listen on")
     command.set_defaults(run=demo)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from espnet2_tfckd.data.entries import read_channel
 from espnet2_tfckd.deploy.enhancer import Enhancer
-from espnet2_tfckd.deploy.files import enhance_file
+from espnet2_tfckd.deploy.files import enhance_file, read_mixture
 from espnet2_tfckd.scoring.spectrogram import RANGE_DB, spectrogram_db, spectrogram_png
 
 KEPT_SECONDS = 3600  # what visitors leave behind is deleted after that
@@ -71,14 +71,12 @@ def enhance_recording(
     Raises:
         ValueError: If the recording cannot be enhanced; the message says why.
     """
-    import soxr
-
     outcome = enhance_file(enhancer, str(recording), str(estimate), channel)
     if outcome.error:
         raise ValueError(outcome.error)
-    mixture, mixture_rate = read_channel(str(recording), channel)
+    mixture = read_mixture(str(recording), enhancer, channel)
     enhanced, rate = read_channel(str(estimate), 0)
-    before = spectrogram_db(soxr.resample(mixture, mixture_rate, rate), rate)
+    before = spectrogram_db(mixture[:, channel if channel < mixture.shape[1] else 0], rate)
     after = spectrogram_db(enhanced, rate)
     loudest = float(max(before.max(), after.max()))
     pictures = (spectrogram_png(levels, loudest) for levels in (before, after))

@@ -226,7 +226,11 @@ def _reported(run: Callable, folder: Path) -> Callable:
 
 
 def load_enhancer(
-    model: str, device: str = "cpu", streaming: bool = False, int8: bool = False
+    model: str,
+    device: str = "cpu",
+    streaming: bool = False,
+    int8: bool = False,
+    fs: int | None = None,
 ) -> Enhancer:
     """Load a model of any form.
 
@@ -235,21 +239,29 @@ def load_enhancer(
         device: As for torch.
         streaming: Take one frame at a time.
         int8: Use the ONNX networks with weights of 8 bits.
+        fs: The model's sampling rate in Hz, for one that does not state it.
 
     Raises:
         FileNotFoundError: If the file or folder is not there.
-        ValueError: If it holds no usable model, or if streaming or weights of 8 bits are asked for
-            and the model has none.
+        ValueError: If it holds no usable model, if streaming or weights of 8 bits are asked for
+            and the model has none, or if it states another rate than ``fs``.
         ConnectionError: If the hub cannot be reached or has no such model.
         RuntimeError: If it is not an ONNX export, and torch or ESPnet is not installed.
     """
     folder = model_folder(model)
-    if (folder / "meta.json").is_file():
-        return OnnxEnhancer(folder, streaming, int8)
-    if int8:
+    is_export = (folder / "meta.json").is_file()
+    if int8 and not is_export:
         raise ValueError(f"{model} is not an ONNX export: only those have int8 networks")
-    with redirect_stdout(sys.stderr):  # keep what ESPnet prints on import out of the output
-        return TorchEnhancer(folder, CHECKPOINT, device, streaming)
+    if is_export:
+        enhancer = OnnxEnhancer(folder, streaming, int8)
+    else:
+        with redirect_stdout(sys.stderr):  # keep what ESPnet prints on import out of the output
+            enhancer = TorchEnhancer(folder, CHECKPOINT, device, streaming)
+    if fs is not None:
+        if enhancer.rate.stated and enhancer.rate.hz != fs:
+            raise ValueError(f"{model} works at {enhancer.rate}, not at {fs} Hz: leave --fs out")
+        enhancer.rate = Rate(fs, True)
+    return enhancer
 
 
 def require_espnet(model: str) -> None:
@@ -296,5 +308,8 @@ def model_folder(model: str) -> Path:
 
     identity = str(folder.resolve()) if is_zip else model
     name = f"{folder.stem}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}"
-    with redirect_stdout(sys.stderr):  # as in load_enhancer
-        return fetch_model(model, CACHE / name, CHECKPOINT)
+    try:
+        with redirect_stdout(sys.stderr):  # as in load_enhancer
+            return fetch_model(model, CACHE / name, CHECKPOINT)
+    except ConnectionError as error:
+        raise ConnectionError(f"there is no folder {model}, and {error}") from error

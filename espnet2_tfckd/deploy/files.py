@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import sys
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,8 +115,8 @@ def _into_folder(pairs: list[tuple[str, Path]], output: str) -> list[tuple[str, 
         str(folder / (name if name.suffix.lower() in CONTAINERS else name.with_suffix(".wav")))
         for _, name in pairs
     ]
-    if twice := {target for target in targets if targets.count(target) > 1}:
-        raise ValueError(f"several inputs would become {sorted(twice)[0]}: enhance them apart")
+    if twice := [target for target, count in Counter(targets).items() if count > 1]:
+        raise ValueError(f"several inputs would become {twice[0]}: enhance them apart")
     return [(source, target) for (source, _), target in zip(pairs, targets, strict=True)]
 
 
@@ -144,8 +145,7 @@ def enhance_file(
         opened = io.BytesIO(sys.stdin.buffer.read()) if source == STANDARD_STREAM else source
         offset = np.float32(_offset(opened, channel, outcome) if enhancer.microphones == 1 else 0)
         with open_audio(opened) as audio:
-            _adapt(audio, enhancer, channel, outcome)
-            blocks = _read(audio, enhancer.microphones, channel, progress)
+            blocks = selected(audio, enhancer, channel, outcome, progress)
             blocks = (block - offset for block in blocks) if offset else blocks
             blocks = resampled(blocks, audio.rate, enhancer.sample_rate, enhancer.microphones)
             estimate = enhancer.enhance(blocks)
@@ -189,12 +189,13 @@ def _named(source: str, error: Exception) -> str:
     return str(error) if source in str(error) else f"{source}: {error}"
 
 
-def read_mixture(source: str, enhancer: Enhancer) -> np.ndarray:
-    """Read a whole file at the rate of a model, with its channels: the first of several.
+def read_mixture(source: str, enhancer: Enhancer, channel: int = 0) -> np.ndarray:
+    """Read a whole file at the rate of a model, with the channels that it takes.
 
     Args:
         source: Audio file.
         enhancer: The model.
+        channel: Which channel a model for one microphone takes of several.
 
     Returns:
         The mixture, (samples, microphones).
@@ -204,19 +205,35 @@ def read_mixture(source: str, enhancer: Enhancer) -> np.ndarray:
     """
     try:
         with open_audio(source) as audio:
-            _adapt(audio, enhancer, 0, Outcome(source))
-            blocks = _read(audio, enhancer.microphones, 0, lambda seconds: None)
+            blocks = selected(audio, enhancer, channel)
             rates = audio.rate, enhancer.sample_rate
             return np.concatenate(list(resampled(blocks, *rates, enhancer.microphones)))
     except (OSError, ValueError, RuntimeError) as error:
         raise ValueError(_named(source, error)) from error
 
 
-def _adapt(audio: AudioFile, enhancer: Enhancer, channel: int, outcome: Outcome) -> None:
+def selected(
+    audio: AudioFile,
+    enhancer: Enhancer,
+    channel: int,
+    outcome: Outcome | None = None,
+    progress: Callable[[float], None] = lambda seconds: None,
+) -> Blocks:
+    """The channels of an open file that a model takes, in blocks (samples, channels).
+
+    Args:
+        audio: The file.
+        enhancer: The model.
+        channel: Which channel a model for one microphone takes, if there are several.
+        outcome: Gets what the user should know about it.
+        progress: Called with the seconds that have been read since the last call.
+
+    Raises:
+        ValueError: If the file lacks them.
+    """
+    messages = outcome.messages if outcome else []
     if audio.rate != enhancer.sample_rate:
-        outcome.messages.append(
-            f"{audio.rate} Hz, resampled to the model's {enhancer.sample_rate} Hz"
-        )
+        messages.append(f"{audio.rate} Hz, resampled to the model's {enhancer.rate}")
     if enhancer.microphones > 1:
         if audio.channels != enhancer.microphones:
             raise ValueError(
@@ -225,17 +242,10 @@ def _adapt(audio: AudioFile, enhancer: Enhancer, channel: int, outcome: Outcome)
     elif audio.channels > 1:
         if not 0 <= channel < audio.channels:
             raise ValueError(f"has {audio.channels} channel(s), there is no channel {channel}")
-        outcome.messages.append(f"{audio.channels} channels, of which channel {channel} is taken")
-
-
-def selected(audio: AudioFile, enhancer: Enhancer, channel: int) -> Blocks:
-    """The channels of an open file that a model takes, in blocks (samples, channels).
-
-    Raises:
-        ValueError: If it lacks them.
-    """
-    _adapt(audio, enhancer, channel, Outcome(""))
-    return _read(audio, enhancer.microphones, channel, lambda seconds: None)
+        messages.append(f"{audio.channels} channels, of which channel {channel} is taken")
+    else:
+        channel = 0
+    return _read(audio, enhancer.microphones, channel, progress)
 
 
 def _read(

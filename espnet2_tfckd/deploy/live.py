@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-import wave
 from collections.abc import Iterator
 from contextlib import closing
 from typing import BinaryIO
@@ -16,6 +15,7 @@ from espnet2_tfckd.deploy.files import selected
 from espnet2_tfckd.deploy.streaming import resampled
 
 _UNKNOWN_SIZE = 0xFFFFFFFF  # of a wav file whose end is not known yet
+_PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE  # formats; the last one says its format further on
 
 
 class WavStream(AudioFile):
@@ -31,28 +31,60 @@ class WavStream(AudioFile):
 
     def __init__(self, source: BinaryIO, size: int):
         try:
-            self._wave = wave.open(source, "rb")
-        except (wave.Error, EOFError) as error:
+            form, self.channels, self.rate, bits, self._left = _read_header(source)
+        except (struct.error, ValueError) as error:
             raise ValueError(
-                f"standard input is not wav of 16, 24 or 32 bits ({error}): frame by frame, "
-                "nothing else can be read before its end. Convert it on the way, for example with "
+                f"standard input is not wav ({error or 'it ends early'}): frame by frame, nothing "
+                "else can be read before its end. Convert it on the way, for example with "
                 "ffmpeg -i ... -f wav -"
             ) from error
-        self.rate, self.channels = self._wave.getframerate(), self._wave.getnchannels()
-        self.frames, self._size, self._bytes = None, size, self._wave.getsampwidth()
-        if self._bytes not in (2, 3, 4):
-            raise ValueError("standard input has samples of 8 bits: record at least 16")
+        if (form, bits) not in ((_PCM, 16), (_PCM, 24), (_PCM, 32), (_FLOAT, 32)):
+            raise ValueError(
+                f"standard input has samples of {bits} bits in the format {form}: record 16, 24 or "
+                "32 bits without compression"
+            )
+        self._source, self._is_float = source, form == _FLOAT
+        self.frames, self._size, self._bytes = None, size, bits // 8
         self.check()
 
     def blocks(self, size: int = 0) -> Iterator[np.ndarray]:
-        while data := self._wave.readframes(size or self._size):
-            whole = len(data) - len(data) % (self._bytes * self.channels)  # it may be cut off
-            samples = np.frombuffer(data[:whole], np.uint8).reshape(-1, self._bytes)
-            samples = np.pad(samples, ((0, 0), (4 - self._bytes, 0))).view("<i4")
-            yield (samples.reshape(-1, self.channels) / 2**31).astype(np.float32)
+        width = self._bytes * self.channels
+        while data := self._source.read(min((size or self._size) * width, self._left)):
+            self._left -= len(data)
+            whole = data[: len(data) - len(data) % width]  # it may be cut off
+            if self._is_float:
+                samples = np.frombuffer(whole, "<f4")
+            else:
+                parts = np.frombuffer(whole, np.uint8).reshape(-1, self._bytes)
+                parts = np.pad(parts, ((0, 0), (4 - self._bytes, 0))).view("<i4")
+                samples = (parts / 2**31).astype(np.float32)
+            yield samples.reshape(-1, self.channels)
 
     def close(self) -> None:
-        self._wave.close()
+        """Leaves the stream to who opened it."""
+
+
+def _read_header(source: BinaryIO) -> tuple[int, int, int, int, int]:
+    """Format, channels, rate in Hz, bits of a sample, and bytes of all samples, of a wav stream.
+
+    Not by the module wave, which reads the headers of 24 bits from Python 3.12 on only.
+    """
+    riff, _, kind = struct.unpack("<4sI4s", source.read(12))
+    if (riff, kind) != (b"RIFF", b"WAVE"):
+        raise ValueError("it does not begin as wav does")
+    form = None
+    while True:
+        name, size = struct.unpack("<4sI", source.read(8))
+        if name == b"data":
+            break
+        chunk = source.read(size + size % 2)
+        if name == b"fmt ":
+            form, channels, rate, _, _, bits = struct.unpack_from("<HHIIHH", chunk)
+            if form == _EXTENSIBLE:
+                (form,) = struct.unpack_from("<H", chunk, 24)
+    if form is None:
+        raise ValueError("its header states no format")
+    return form, channels, rate, bits, size or _UNKNOWN_SIZE
 
 
 def enhance_pipe(enhancer: Enhancer, source: BinaryIO, target: BinaryIO, channel: int = 0) -> int:

@@ -17,7 +17,7 @@ from torch import nn
 from espnet2_tfckd.cli import atomic_write, read_json
 from espnet2_tfckd.deploy import onnx_enhance
 from espnet2_tfckd.deploy.exported import stamp
-from espnet2_tfckd.deploy.onnx_streaming import StreamingNetwork
+from espnet2_tfckd.deploy.onnx_streaming import StreamingNetwork, masked
 from espnet2_tfckd.models.configuration import Rate
 from espnet2_tfckd.separator.dpdcrn import DPDCRNSeparator
 from espnet2_tfckd.separator.stream import Stream
@@ -45,24 +45,8 @@ class OfflineNetwork(nn.Module):
     def forward(self, mixture: torch.Tensor) -> torch.Tensor:
         microphones, channel = self.separator.microphones, self.separator.ref_channel
         _, _, decoder = self.separator.layers(mixture, Stream(), all_blocks=False)
-        gain, mask_cosine, mask_sine = _polar(decoder[-1][:, 0], decoder[-1][:, 1])
-        magnitude, cosine, sine = _polar(mixture[:, channel], mixture[:, microphones + channel])
-        magnitude = torch.sqrt(magnitude**2 + 1e-8) * torch.tanh(gain)
-        return torch.stack(
-            [
-                magnitude * (cosine * mask_cosine - sine * mask_sine),
-                magnitude * (sine * mask_cosine + cosine * mask_sine),
-            ],
-            1,
-        )
-
-
-def _polar(real: torch.Tensor, imaginary: torch.Tensor):
-    """Magnitude, and cosine and sine of the angle; the angle is 0 where the magnitude is 0."""
-    magnitude = torch.sqrt(real**2 + imaginary**2)
-    is_zero = magnitude == 0
-    safe = torch.where(is_zero, 1.0, magnitude)
-    return magnitude, torch.where(is_zero, 1.0, real / safe), imaginary / safe
+        spectrum = mixture[:, [channel, microphones + channel]]
+        return masked(spectrum, decoder[-1])
 
 
 def export_onnx(
@@ -72,7 +56,7 @@ def export_onnx(
 
     The folder holds ``offline.onnx`` (any number of frames), of a causal network also
     ``streaming.onnx`` (one frame, states in and out), ``meta.json`` (rate, STFT, shapes, latency)
-    and ``enhance.py``, which enhances a file with numpy and onnxruntime alone.
+    and ``enhance.py``, which enhances a file with numpy, soundfile and onnxruntime alone.
 
     Args:
         model: The enhancement model: STFT, DPDCRN, STFT.
@@ -182,16 +166,18 @@ def _check_exportable(model: ESPnetEnhancementModel) -> None:
         raise ValueError(f"only DPDCRN can be exported to ONNX, and this model's is a {name}")
     if not has_plain_stft(model):
         raise ValueError(
-            "only models on a centred STFT with a Hann window as long as n_fft and without "
-            "spec_transform_type can be exported to ONNX"
+            "only models on a centred STFT with a Hann window as long as n_fft, without "
+            "spec_transform_type and without model_conf.normalize_variance, can be exported to ONNX"
         )
 
 
 def has_plain_stft(model: ESPnetEnhancementModel) -> bool:
-    """Whether the model uses the STFT that streaming outside ESPnet supports."""
+    """Whether the network gets the mixture's spectrum from an STFT that we know outside ESPnet."""
     stft = getattr(model.encoder, "stft", None)
+    changes = ("normalize_variance", "normalize_variance_per_ch", "always_forward_in_48k")
     return stft is not None and (
-        stft.win_length in (None, stft.n_fft)
+        not any(getattr(model, option, False) for option in changes)
+        and stft.win_length in (None, stft.n_fft)
         and stft.window == "hann"
         and stft.center
         and not stft.normalized

@@ -100,14 +100,14 @@ class StreamingNetwork(nn.Module):
         mask = self.output(self.decoder(x, statistics))[..., : self.bins]
         if self.microphones > 1:
             mixture = mixture[:, [self.ref_channel, self.microphones + self.ref_channel]]
-        return {"estimate": _masked(mixture, mask), **kept, **statistics.after()}
+        return {"estimate": masked(mixture, mask), **kept, **statistics.after()}
 
 
-def _masked(mixture: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+def masked(mixture: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Apply an unbounded mask, whose magnitude tanh bounds, to a spectrum with a floor.
 
     Shape:
-        (1, 2, 1, F) each: real and imaginary parts.
+        (B, 2, T, F) each: real and imaginary parts.
     """
     gain = (mask.square().sum(1, keepdim=True) + TINY**2).sqrt()
     real, imaginary = mixture.split(1, 1)

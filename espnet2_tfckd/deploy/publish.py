@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from espnet2_tfckd.cli import read_json
+from espnet2_tfckd.cli import read_json, write_json
 from espnet2_tfckd.data.freshness import sha256
 from espnet2_tfckd.data.paths import refuse_overlap
 from espnet2_tfckd.deploy.model_card import model_card
@@ -109,7 +108,7 @@ def _add_files(publication: Publication, rows: list[dict], folder: Path) -> None
     )
     (folder / "README.md").write_text(card, encoding="utf-8")
     written = {str(path.relative_to(folder)): sha256(path) for path in _files(folder)}
-    (folder / WRITTEN).write_text(json.dumps(written, indent=1) + "\n", encoding="utf-8")
+    write_json(folder / WRITTEN, written)
 
 
 def _refuse_inputs(publication: Publication, folder: Path) -> None:

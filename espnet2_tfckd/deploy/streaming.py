@@ -123,7 +123,7 @@ def enhanced_frames(
         step: Function from complex spectra (T, channels, F) of the next frames to the estimate's
             (T, F).
         n_fft: Length of window and transform.
-        hop: Samples from frame to frame; at most half a window.
+        hop: Samples from frame to frame.
         frames_per_step: Frames T for each call of ``step``; fewer at the end.
 
     Yields:

@@ -29,8 +29,8 @@ def write_page(model: str | Path, runtime: str | Path, folder: str | Path) -> Pa
 
     Raises:
         FileNotFoundError: If the model or the runtime is not there.
-        ValueError: If the model is damaged, not causal, or for several microphones, or ``folder``
-            holds files of others.
+        ValueError: If the model is damaged, not causal, for several microphones, or its ``n_fft``
+            is no power of two; or if ``folder`` holds files of others.
     """
     meta = read_export(model)
     if "streaming" not in meta["models"]:
@@ -40,6 +40,9 @@ def write_page(model: str | Path, runtime: str | Path, folder: str | Path) -> Pa
         )
     if meta["microphones"] > 1:
         raise ValueError(f"{model} needs {meta['microphones']} microphones; the page has one")
+    n_fft = meta["n_fft"]
+    if n_fft & (n_fft - 1):
+        raise ValueError(f"{model}: its n_fft is {n_fft}, and the page needs a power of two")
     check_network(model, meta, "streaming")
     dist = _runtime_folder(Path(runtime))
     page = make_own_folder(Path(folder), [Path(model), dist])
@@ -76,9 +79,10 @@ def serve(folder: Path, host: str, port: int) -> None:
     """
     try:
         server = ThreadingHTTPServer((host, port), partial(Handler, directory=str(folder)))
-    except OSError as error:
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", error)
         raise RuntimeError(
-            f"port {port} of {host} cannot be used ({error.strerror}): give another --port"
+            f"port {port} of {host} cannot be used ({reason}): give another --port"
         ) from None
     with server:
         print(f"http://{host}:{server.server_port} (Ctrl-C ends it)", flush=True)

@@ -10,10 +10,12 @@ import sys
 import numpy as np
 import pytest
 import soundfile
+import yaml
 
 from espnet2_tfckd.deploy import command, enhancer
 from espnet2_tfckd.deploy.enhancer import TorchEnhancer, load_enhancer
 from espnet2_tfckd.deploy.streaming import whole_hops
+from espnet2_tfckd.stages.export import export_model
 
 CHECKPOINT = "valid.loss.best.pth"
 
@@ -111,6 +113,35 @@ def test_other_rates_and_channels_are_brought_to_the_models_with_a_message(
     info, said = soundfile.info(output), capsys.readouterr().err
     assert (info.frames, info.samplerate, info.channels) == (16000, 16000, 1)
     assert "48000 Hz, resampled" in said and "2 channels, of which channel 0 is taken" in said
+
+
+def test_a_model_that_states_no_rate_is_given_one(
+    causal_exp, causal_onnx, tmp_path, monkeypatch, capsys
+):
+    exp_dir = shutil.copytree(causal_exp, tmp_path / "enh_stock")
+    options = yaml.safe_load((exp_dir / "config.yaml").read_text())
+    (exp_dir / "config.yaml").write_text(yaml.safe_dump({**options, "sample_rate": 8000}))
+    soundfile.write(tmp_path / "in.wav", noise(16000), 16000)
+    call = ["enhance", tmp_path / "in.wav", "--model", exp_dir, "-o", tmp_path / "out.wav"]
+    run(monkeypatch, *call)
+    assert "resampled to the model's 8000 Hz (assumed" in capsys.readouterr().err
+    assert soundfile.info(tmp_path / "out.wav").samplerate == 8000
+    run(monkeypatch, *call, "--fs", "16k")
+    assert soundfile.info(tmp_path / "out.wav").samplerate == 16000
+    with pytest.raises(ValueError, match="works at 16000 Hz, not at 8000 Hz: leave --fs out"):
+        load_enhancer(str(causal_onnx), fs=8000)
+
+
+def test_a_model_that_scales_its_mixture_is_not_run_frame_by_frame(causal_exp, tmp_path):
+    exp_dir = shutil.copytree(causal_exp, tmp_path / "enh_scaling")
+    options = yaml.safe_load((exp_dir / "config.yaml").read_text())
+    options["model_conf"]["normalize_variance"] = True
+    (exp_dir / "config.yaml").write_text(yaml.safe_dump(options))
+    quiet = 0.003 * noise(5000)
+    estimate = np.concatenate(list(load_enhancer(str(exp_dir)).enhance([quiet])))
+    np.testing.assert_allclose(estimate, at_once(exp_dir, quiet), atol=1e-7)
+    with pytest.raises(ValueError, match="without model_conf.normalize_variance"):
+        export_model(exp_dir, CHECKPOINT, tmp_path / "onnx")
 
 
 def test_the_level_is_kept(causal_onnx):

@@ -15,6 +15,7 @@ from PIL import Image
 
 from espnet2_tfckd.deploy import command, demo
 from espnet2_tfckd.deploy.enhancer import Enhancer
+from espnet2_tfckd.models.configuration import Rate
 from tests.browser import open_browser, wait_until
 
 RATE = 16000
@@ -23,7 +24,7 @@ RATE = 16000
 class Halving(Enhancer):
     """Halves every sample of its only channel."""
 
-    sample_rate, microphones, causal = RATE, 1, True
+    rate, microphones, causal = Rate(RATE, True), 1, True
 
     def enhance(self, blocks):
         for block in blocks:
@@ -110,7 +111,7 @@ class TestCommandLine:
         options = "demo --model m --streaming --device cuda --channel 1 --port 8000"
         monkeypatch.setattr(sys, "argv", ["espnet2-tfckd", *options.split()])
         command.main()
-        assert loaded == [("m", "cuda", True, False)]
+        assert loaded == [("m", "cuda", True, False, None)]
         assert served == [(None, "m", "127.0.0.1", 8000, 1)]
 
 

@@ -13,6 +13,7 @@ import soundfile
 
 from espnet2_tfckd.deploy import command, enhancer
 from espnet2_tfckd.deploy.files import enhance_file, plan
+from espnet2_tfckd.models.configuration import Rate
 from tests.data.encoded import READABLE, REFUSED, by_libsndfile, halved, tone
 
 RATE = 16000
@@ -21,7 +22,7 @@ RATE = 16000
 class Halving:
     """A model that halves what it hears, and remembers it."""
 
-    sample_rate, microphones = RATE, 1
+    rate, sample_rate, microphones = Rate(RATE, True), RATE, 1
 
     def __init__(self, gain=0.5):
         self.heard, self.gain = [], gain
@@ -158,6 +159,16 @@ def test_an_estimate_that_is_not_finite_is_not_written(tmp_path):
     assert "out.wav is not written: 16000 of 16000 samples would be NaN" in outcome.error
     assert (tmp_path / "out.wav").read_text() == "an earlier one"
     assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("rate", [RATE, 44100])
+def test_the_only_channel_is_taken_whichever_is_asked_for(rate, tmp_path):
+    soundfile.write(tmp_path / "mono.wav", tone(rate), rate)
+    outcome = enhance_file(Halving(), str(tmp_path / "mono.wav"), str(tmp_path / "out.wav"), 1)
+    assert outcome.error is None and soundfile.info(tmp_path / "out.wav").frames > 0
+    soundfile.write(tmp_path / "stereo.wav", np.zeros((100, 2)), rate)
+    outcome = enhance_file(Halving(), str(tmp_path / "stereo.wav"), str(tmp_path / "2.wav"), 2)
+    assert "has 2 channel(s), there is no channel 2" in outcome.error
 
 
 @pytest.mark.parametrize("offset", [-0.1, 0.02])

@@ -1,6 +1,7 @@
 """Enhancing while audio is being recorded: pipes and sound devices."""
 
 import io
+import struct
 import subprocess
 import sys
 import types
@@ -48,7 +49,7 @@ def mixture():
     return 0.1 * np.random.default_rng(0).standard_normal(8000).astype(np.float32)
 
 
-@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_32"])
+@pytest.mark.parametrize("subtype", ["PCM_16", "PCM_24", "PCM_32", "FLOAT"])
 def test_a_pipe_gives_what_a_file_gives(subtype, enhancer, mixture):
     target = io.BytesIO()
     assert enhance_pipe(enhancer, Pipe(wav(mixture, subtype)), target) == 0
@@ -56,6 +57,19 @@ def test_a_pipe_gives_what_a_file_gives(subtype, enhancer, mixture):
     (expected,) = [np.concatenate(list(enhancer.enhance([mixture[:, None]])))]
     assert rate == RATE and len(estimate) == len(mixture)
     np.testing.assert_allclose(estimate, expected, atol=2e-4 if subtype == "PCM_16" else 2e-5)
+
+
+def test_headers_as_recorders_write_them(enhancer, mixture):
+    """24 bits under the extensible format, and an end that is not known yet."""
+    plain = wav(mixture, "PCM_24")
+    samples = plain[plain.index(b"data") + 8 :]
+    form = struct.pack("<HHIIHHHHIH", 0xFFFE, 1, RATE, 3 * RATE, 3, 24, 22, 24, 4, 1) + bytes(14)
+    head = b"RIFF" + b"\xff" * 4 + b"WAVEfmt " + struct.pack("<I", len(form)) + form
+    contents = head + b"LIST" + struct.pack("<I", 3) + b"abc\0" + b"data" + b"\xff" * 4
+    targets = [io.BytesIO(), io.BytesIO()]
+    enhance_pipe(enhancer, Pipe(contents + samples), targets[0])
+    enhance_pipe(enhancer, Pipe(plain), targets[1])
+    assert targets[0].getvalue() == targets[1].getvalue()
 
 
 def test_other_rates_and_channels_are_adapted(enhancer, mixture):
@@ -97,9 +111,12 @@ def test_clipping_is_counted(enhancer, mixture):
 @pytest.mark.parametrize(
     ("contents", "words"),
     [
-        (b"", "is not wav of 16, 24 or 32 bits"),
+        (b"", "is not wav"),
+        (wav(np.zeros(100))[:30], "is not wav"),
+        (wav(np.zeros(100)).replace(b"fmt ", b"junk"), "its header states no format"),
+        (wav(np.zeros(100), "ULAW"), "8 bits in the format 7"),
         (b"fLaC" + bytes(100), "ffmpeg -i ... -f wav -"),
-        (wav(np.zeros(100), "PCM_U8"), "8 bits: record at least 16"),
+        (wav(np.zeros(100), "PCM_U8"), "8 bits in the format 1: record 16, 24 or 32"),
         (wav(np.zeros(0)), "is empty"),
     ],
 )

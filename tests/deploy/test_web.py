@@ -1,5 +1,6 @@
 """The page that enhances in the browser, in headless Chromium with the real onnxruntime-web."""
 
+import json
 import shutil
 import subprocess
 import threading
@@ -144,6 +145,11 @@ def test_what_is_missing_is_named_with_the_remedy(fake_runtime, causal_exp, tmp_
         write_page(DEFAULT_MODEL, tmp_path, tmp_path / "web")
     with pytest.raises(FileNotFoundError, match="export the model first"):
         write_page(causal_exp, fake_runtime, tmp_path / "web")
+    meta = json.loads((DEFAULT_MODEL / "meta.json").read_text())
+    shutil.copytree(DEFAULT_MODEL, tmp_path / "model")
+    (tmp_path / "model/meta.json").write_text(json.dumps({**meta, "n_fft": 320}))
+    with pytest.raises(ValueError, match="n_fft is 320, and the page needs a power of two"):
+        write_page(tmp_path / "model", fake_runtime, tmp_path / "web")
     assert not (tmp_path / "web").exists()
 
 
