@@ -40,11 +40,16 @@ class _RegisterOnImport(importlib.abc.MetaPathFinder):
     must not pay for, so the package does not import it by itself.
     """
 
+    _is_asking = False
+
     def find_spec(self, fullname, path=None, target=None):
-        if fullname != _ENHANCEMENT_TASK:
+        if fullname != _ENHANCEMENT_TASK or self._is_asking:
             return None
-        sys.meta_path.remove(self)  # ask the other finders, then stay out of the way for good
-        spec = importlib.util.find_spec(fullname)
+        self._is_asking = True  # the other finders
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self._is_asking = False
         if spec is None:
             return None
         load = spec.loader.exec_module
@@ -52,6 +57,7 @@ class _RegisterOnImport(importlib.abc.MetaPathFinder):
         def load_and_register(module) -> None:
             load(module)
             _register(module)
+            sys.meta_path.remove(self)
 
         spec.loader.exec_module = load_and_register
         return spec

@@ -6,9 +6,9 @@ from espnet2_tfckd.cli import run_command
 
 
 def main(cmd: list[str] | None = None) -> None:
-    """Run a distillation; options as of ``espnet2.bin.enh_train``, and these.
+    """Run a distillation; options as of ``espnet2.bin.enh_train``, and those of the distillation.
 
-    ``--distiller``, ``--distiller_conf``, ``--teacher_config``, ``--teacher_model_file``.
+    See :meth:`espnet2_tfckd.training.task.EnhancementKDTask.add_task_arguments`.
     """
     from espnet2_tfckd.training.task import EnhancementKDTask
 

@@ -25,7 +25,8 @@ class DistillInputs:
             hand out features and the configuration names no layers.
         spectrum: Complex spectrum of the estimate, (B, T, F).
         waveform: Estimate in the time domain, (B, samples).
-        reference: Complex spectrum of the signal to be estimated, (B, T, F).
+        reference: Complex spectrum of the signal to be estimated, (B, T, F); None for schemes
+            without ``uses_reference``.
     """
 
     feature_sets: FeatureSets
@@ -68,6 +69,7 @@ class AbsDistiller(nn.Module, ABC):
 
     Attributes:
         uses_features: Whether the scheme compares features, and not only outputs.
+        uses_reference: Whether it looks at the reference's spectrum.
         revision: Raised when the scheme computes something else than before. A student that was
             trained with an earlier revision does not count as trained with the present one.
         updates: Training batches so far, including the present one; the caller counts them, and
@@ -75,6 +77,7 @@ class AbsDistiller(nn.Module, ABC):
     """
 
     uses_features: ClassVar[bool] = True
+    uses_reference: ClassVar[bool] = False
     revision: ClassVar[int] = 1
 
     def __init__(self, sizes: Sizes):

@@ -35,6 +35,7 @@ class DISPatchDistiller(AbsDistiller):
     """
 
     uses_features = False
+    uses_reference = True
 
     def __init__(
         self,

@@ -87,13 +87,14 @@ def _run(training: Training) -> None:
         temporary.chmod(0o755)
     for path in exp_dir.glob("*.pth") if training.distill_config else ():
         path.unlink()  # of a student that was exported from an earlier training
-    progress, outcome = Progress(exp_dir.name), Outcome()
+    log = exp_dir / "train.log"
+    earlier = log.read_text(encoding="utf-8", errors="replace") if log.exists() else ""
+    progress, outcome = Progress(exp_dir.name), Outcome(earlier)
 
     def read(line: str) -> None:
         progress.read(line)
         outcome.read(line)
 
-    log = exp_dir / "train.log"
     while not _run_once(training, log, read):
         print(f"{exp_dir.name}: the job was ended early; going on in another", flush=True)
     if diverged := outcome.divergence():

@@ -44,7 +44,7 @@ class TappedLayer:
         while isinstance(output, (tuple, list)):
             output = output[0]
         try:
-            if torch.is_complex(output) or not isinstance(output, torch.Tensor):
+            if not isinstance(output, torch.Tensor) or torch.is_complex(output):
                 real, imaginary = (self._arranged(x, batch) for x in (output.real, output.imag))
                 feature = torch.cat([real, imaginary], 1)
             else:

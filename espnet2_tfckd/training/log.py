@@ -35,10 +35,14 @@ class Outcome:
 
     ESPnet leaves out updates whose gradient is not finite, and ends a training without an error
     when an epoch has no other updates.
+
+    Args:
+        earlier: Log of earlier attempts at the same training: when it has reached its last epoch,
+            ESPnet has nothing more to say.
     """
 
-    def __init__(self):
-        self._epochs: list[str] = []
+    def __init__(self, earlier: str = ""):
+        self._epochs = [line for line in earlier.splitlines() if "epoch results:" in line]
         self._ended_early = False
 
     def read(self, line: str) -> None:

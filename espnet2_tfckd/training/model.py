@@ -69,6 +69,11 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
         self.distill_weight, self.distill_updates = distill_weight, distill_updates
         self.student_tap, self.teacher_tap = student_tap, teacher_tap
         for option in ("normalize_variance", "normalize_variance_per_ch"):
+            if distiller.uses_reference and getattr(self, option):
+                raise ValueError(
+                    f"model_conf.{option} scales mixtures, but not the references whose spectra "
+                    "this distiller reads: leave it out"
+                )
             if teacher is None and getattr(self, option):
                 raise ValueError(
                     f"model_conf.{option} scales mixtures, but not the teacher's estimates in the "
@@ -117,7 +122,7 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
                 _, teacher = with_features(
                     self.teacher.forward_enhance, self.teacher.separator, self.teacher_tap, *mixture
                 )
-        outputs[3]["distill"] = (student, teacher)
+        outputs[3]["distill"] = (student, teacher, fs)
         return outputs
 
     def _given_outputs(self, speech_lengths: torch.Tensor, fs: int | None) -> DistillInputs:
@@ -139,9 +144,14 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
         )
         if distill is None:
             return loss, stats, weight, perm
-        with torch.no_grad():
-            reference, _ = self.encoder(speech_ref[0], speech_lengths)
-        student, teacher = (replace(inputs, reference=reference) for inputs in distill)
+        student, teacher, fs = distill
+        if self.distiller.uses_reference:
+            waveform = speech_ref[0]
+            if waveform.dim() == 3:  # as ESPnet chooses it
+                waveform = waveform[..., self.ref_channel]
+            with torch.no_grad():
+                reference, _ = self.encoder(waveform, speech_lengths, fs=fs)
+            student, teacher = (replace(x, reference=reference) for x in (student, teacher))
         self.distiller.updates += 1
         with torch.autocast(loss.device.type, enabled=False):
             kd_loss, kd_stats = self.distiller(student, teacher)
@@ -189,7 +199,7 @@ def with_features(
         features if the separator does not hand them out and there is no tap.
 
     Raises:
-        ValueError: If the tap does not fit, or layers differ in their number of frames.
+        ValueError: If the tap does not fit.
     """
     if tap is None:
         additional = {**(additional or {}), "feature_sets": True}

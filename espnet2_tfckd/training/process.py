@@ -64,6 +64,7 @@ def run_logged(
     environment |= variables or {}
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as stream:
+        start = stream.tell()  # the child moves it
         process = subprocess.Popen(
             [*launcher, sys.executable, *command],
             stdout=stream,
@@ -72,7 +73,6 @@ def run_logged(
             env=environment,
             preexec_fn=end_child_with_parent if sys.platform == "linux" else None,
         )
-        start = stream.tell()
     try:
         for line in _new_lines(process, log, start):
             on_line(line)

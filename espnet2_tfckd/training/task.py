@@ -95,9 +95,14 @@ class EnhancementKDTask(EnhancementTask):
 
         Raises:
             ValueError: If there is neither a teacher nor its estimates, or both, the teacher does
-                not fit its checkpoint, the batches are not of one fixed length, or a network lacks
-                the feature sets that the scheme needs.
+                not fit its checkpoint, the batches are not of one fixed length, a network lacks the
+                feature sets that the scheme needs, or one process would train on several GPUs.
         """
+        if args.ngpu > 1:  # of a rank it is 1
+            raise ValueError(
+                f"--ngpu {args.ngpu} in one process would leave the teacher on the first GPU: add "
+                "--multiprocessing_distributed true"
+            )
         has_estimates = _has_estimates(args)
         if not has_estimates and not (args.teacher_config and args.teacher_model_file):
             raise ValueError(

@@ -83,6 +83,15 @@ def test_schemes_on_the_output_need_no_features_of_either_network(scheme, tmp_pa
     assert all(p.grad is not None for p in model.separator.parameters())
 
 
+def test_one_channel_of_a_reference_is_compared(tmp_path, teacher_files):
+    model = build(tmp_path / "kd", teacher_files, distiller="dispatch", distiller_conf={}).train()
+    signals = batch()
+    expected, *_ = model(**signals)
+    signals["speech_ref1"] = torch.stack([signals["speech_ref1"], torch.zeros(2, CHUNK)], -1)
+    found, *_ = model(**signals)
+    torch.testing.assert_close(found, expected)
+
+
 def test_validation_loss_is_the_enhancement_loss_alone(tmp_path, teacher_files):
     model = build(tmp_path / "kd", teacher_files).eval()
     calls = []
@@ -198,6 +207,12 @@ def test_a_damaged_teacher_checkpoint_is_refused_by_name(tmp_path, teacher_files
         ({"distill_weight": -1.0}, "distill_weight must not be negative"),
         ({"distill_updates": -1}, "distill_updates must not be negative"),
         ({"model_conf": {"normalize_variance": True}}, "normalize_variance differs"),
+        (
+            {"distiller": "dispatch", "distiller_conf": {}}
+            | {"model_conf": {"normalize_variance": True}},
+            "normalize_variance scales mixtures, but not the references",
+        ),
+        ({"ngpu": 2}, "--ngpu 2 in one process .* --multiprocessing_distributed true"),
     ],
 )
 def test_settings_that_cannot_be_distilled_are_refused(changes, message, tmp_path, teacher_files):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch_complex import ComplexTensor
 
 from espnet2_tfckd.training.feature_tap import FeatureTap
 
@@ -27,12 +28,12 @@ class RecurrentNetwork(nn.Module):
 
 
 class ComplexNetwork(nn.Module):
-    def __init__(self):
+    def __init__(self, kind=torch.complex):
         super().__init__()
-        self.complex = nn.Identity()
+        self.kind, self.complex = kind, nn.Identity()
 
     def forward(self, x):
-        return self.complex(torch.complex(x, 2 * x))
+        return self.complex(self.kind(x, 2 * x))
 
 
 LAYERS = {
@@ -67,6 +68,12 @@ def test_gradients_flow_from_a_feature_to_the_network():
 def test_real_and_imaginary_parts_become_channels():
     layers = dict.fromkeys(LAYERS, ["complex"])
     x, _, features = record(ComplexNetwork(), layers)
+    torch.testing.assert_close(features["encoder"][0], torch.cat([x, 2 * x], 1))
+
+
+def test_espnets_own_complex_tensors_are_read_too():
+    layers = dict.fromkeys(LAYERS, ["complex"])
+    x, _, features = record(ComplexNetwork(ComplexTensor), layers)
     torch.testing.assert_close(features["encoder"][0], torch.cat([x, 2 * x], 1))
 
 
