@@ -10,7 +10,7 @@ help=false
 torch=()
 arguments=()
 # of options that name a file or folder
-path_option='^--.*[_-](dir|exp|config|tag|scp|list)$|^--(asr|download)[_-]model$'
+path_option='^--.*[_-](dir|exp|config|tag|scp|list|results)$|^--(asr|download)[_-]model$'
 
 # from_here PATH: relative to where the command is typed, if it is there; else to the recipe
 from_here() { if [ -n "$1" ] && [ -e "$caller/$1" ]; then echo "$caller/$1"; else echo "$1"; fi; }

@@ -62,7 +62,12 @@ unlabelled= students_set=$train_set_used # what the students are trained on
 students=("$expdir/enh_$distilled")
 [ "$train_baseline" = false ] || students=("$expdir/enh_$student" "${students[@]}")
 outputs=$expdir/outputs_${teacher}
-model_dirs=("$teacher_dir" "${students[@]}")
+[ ! "$teacher_dir" -ef "$expdir/enh_$distilled" ] ||
+    option_error "--teacher_exp $teacher_exp is where this distillation's student goes: give another --expdir"
+model_dirs=("$teacher_dir")
+for name in "${students[@]}"; do
+    [ "$name" -ef "$teacher_dir" ] || model_dirs+=("$name")
+done
 if [ -n "$teacher_command" ]; then
     teacher= outputs=$expdir/outputs_command
     model_dirs=("${students[@]}")
@@ -93,8 +98,8 @@ run_stage() {
     stages_run=$((stages_run + 1))
     mkdir -p "$expdir/log"
     printf '\n=== Stage %s: %s\n' "$1" "$3"
-    : >"$log"
-    "$2" 2>&1 | tee -a "$log" # appending, so that a second run that is refused leaves no gap in it
+    printf '\n=== %s\n' "$(date)" >>"$log" # a second run, which is refused, may write there too
+    "$2" 2>&1 | tee -a "$log"
     current=
 }
 
@@ -313,7 +318,7 @@ train_students() {
 enhance_set() {
     stage_module enhance --exp_dir "$1" --inference_model "$inference_model" \
         --data_dir "$data_feats/$2" --output_dir "$1/enhanced_$2" \
-        --nj "$inference_nj" --ngpu "$ngpu" --fs "${fs/%k/000}" \
+        --nj "$inference_nj" --ngpu "$ngpu" --fs "$fs" \
         ${ref_channel:+--ref_channel "$ref_channel"}
 }
 

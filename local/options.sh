@@ -99,6 +99,8 @@ out --teacher_outputs and --teacher_command, or --remix_snr"
         option_error "--remix_snr takes two numbers, as in '-5 15', not '$remix_snr'"
     [ -z "$remix_snr" ] || [ -z "${rir_dir:-}" ] || [ "$mix_at_visit" = true ] ||
         option_error "--remix_snr is for mixtures that are speech plus noise, not for --rir_dir"
+    [ -z "$experiment_results" ] || [ -e "$experiment_results/experiment.json" ] ||
+        option_error "--experiment_results $experiment_results: there is no experiment.json in it"
     [ -n "$distill_config" ] || option_error "--distill_config is needed"
     split_words local_data_opts "$local_data_opts" # ends here if that cannot be done
     split_words slurm_opts "$slurm_opts"

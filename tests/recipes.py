@@ -53,6 +53,10 @@ def copy_repository(root, *corpora):
     for corpus in corpora:
         original, recipe = (top / "egs2" / corpus / "enh1" for top in (ROOT, root))
         shutil.copytree(original / "local", recipe / "local")
+        for result in (*original.glob("results/teacher/*"), *original.glob("results/wide/*.json")):
+            target = recipe / result.relative_to(original)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(result, target)
         for script in original.glob("*.sh"):
             shutil.copy(script, recipe)
 

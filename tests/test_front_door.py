@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -19,10 +20,10 @@ def repository(tmp_path_factory):
     return root
 
 
-def bare(repository, *options):
-    """Run ./run.sh where there is no Python, and not for long."""
+def bare(repository, *options, script="run.sh"):
+    """Run a script where there is no Python, and not for long."""
     return subprocess.run(
-        ["./run.sh", *options],
+        [f"./{script}", *options],
         cwd=repository,
         capture_output=True,
         text=True,
@@ -161,6 +162,29 @@ def test_help_lists_stages_and_options_without_a_python(repository):
     for shown in ("11  pack", "--teacher_config conf/teacher.yaml", "--train_utts"):
         assert shown in done.stdout
     assert not (repository / ".venv").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "teacher", "experiment"),
+    [
+        ("", True, True),
+        ("--test-utts 3 --teacher-outputs true --distill_config=conf/other.yaml", True, True),
+        ("--enh-args=--seed=3", True, False),
+        ("--student_config conf/tuning/student_causal.yaml", True, False),
+        ("--sources=extended", True, False),
+        ("--teacher-config conf/teacher.yaml", False, False),
+        ("--teacher_model_tag=user/model", False, False),
+        ("--teacher-command 'a {input} {output}'", False, False),
+        ("--fs 8k", False, False),
+    ],
+)
+def test_the_mini_recipe_brings_a_teacher_unless_another_one_is_asked_for(
+    repository, options, teacher, experiment
+):
+    done = bare(repository, "--help", *shlex.split(options), script="egs2/mini/enh1/run.sh")
+    assert done.returncode == 0, done.stderr
+    assert ("--teacher_exp results/teacher" in done.stdout) == teacher
+    assert ("--experiment_results results/wide" in done.stdout) == experiment
 
 
 def test_wrong_options_are_refused_before_anything_is_installed(repository):

@@ -6,9 +6,23 @@ cd "$(dirname "$0")"
 test_sets=test
 case " ${*//=/ } " in *" --sources extended "*) test_sets="test test_hard" ;; esac
 
-# The teacher of the experiments, unless the options ask for another one.
-teacher=(--teacher_exp results/teacher)
-case " ${*//=/ } " in *" --teacher_"* | *" --fs "* | *" --inference_model "*) teacher=() ;; esac
+# given NAME...: whether one of these options is given, with - or _ within its name
+options=" ${*//=/ } "
+options=${options//-/_}
+given() {
+    local name
+    for name; do [[ $options != *" __$name "* ]] || return 0; done
+    return 1
+}
+
+# The teacher of the experiments, and what one of them found for these very trainings over several
+# seeds, unless the options ask for others.
+known=()
+if ! given teacher_config teacher_exp teacher_model_tag teacher_command fs inference_model; then
+    known=(--teacher_exp results/teacher)
+    given sources train_utts valid_utts seed student_config enh_args remix_snr speed_perturb_factors \
+        unlabelled_dir || known+=(--experiment_results results/wide)
+fi
 
 # Options of local/data.sh; empty ones are left to their defaults there.
 export corpus_options="
@@ -22,8 +36,7 @@ source_dir=     folder or mirror with the packages, instead of apt and pip"
 
 exec ../../../local/enh_kd.sh \
     --train_set train --valid_set valid --test_sets "$test_sets" \
-    --teacher_config conf/teacher.yaml ${teacher[@]+"${teacher[@]}"} \
+    --teacher_config conf/teacher.yaml ${known[@]+"${known[@]}"} \
     --student_config conf/student.yaml \
     --distill_config ../../../conf/distill_i2srf_tfckd.yaml \
-    --experiment_results results/wide \
     "$@"
