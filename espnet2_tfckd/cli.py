@@ -178,6 +178,12 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
 _REQUIRED = object()
 
 
+def write_json(path: str | Path, contents: object) -> None:
+    """Write a JSON file for people too, all at once."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")
+
+
 def read_json(
     path: str | Path, default: object = _REQUIRED, remedy: str = "delete it and run again"
 ):

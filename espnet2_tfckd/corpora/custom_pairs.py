@@ -68,7 +68,8 @@ def _absolute(entry: str, folder: Path) -> str:
     """Entries are relative to their list, or else to the working directory."""
     for candidate in (str(folder / entry), entry):
         if (file := file_of(candidate)).is_file():
-            return str(file.resolve()) + candidate[len(str(file)) :]
+            offset = candidate.rpartition(":")[2] if file != Path(candidate) else None
+            return str(file.resolve()) if offset is None else f"{file.resolve()}:{offset}"
     return entry
 
 

@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Sequence
 from http.client import HTTPException
 from pathlib import Path, PurePosixPath
@@ -116,7 +117,7 @@ def _unpack(archive: Path, folder: Path, suffix: str) -> None:
                 target = folder / PurePosixPath(entry.filename).name
                 with content.open(entry) as source, open(target, "wb") as output:
                     shutil.copyfileobj(source, output)  # reading to the end checks the CRC
-    except (zipfile.BadZipFile, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ValueError(f"{archive} is damaged ({error}): delete it and fetch it again") from error
 
 

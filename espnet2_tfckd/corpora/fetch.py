@@ -13,6 +13,7 @@ import sys
 import tarfile
 import time
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatch
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import IO
 
 from tqdm import tqdm
 
-from espnet2_tfckd.cli import atomic_write
+from espnet2_tfckd.cli import write_json
 from espnet2_tfckd.corpora.sources import Package
 from espnet2_tfckd.data.freshness import sha256
 
@@ -65,7 +66,7 @@ def fetch_packages(
             _refuse_changed(file, known.get(name), record)
     else:
         files = _download_missing(packages, folder, known, record)
-    _write_record(record, {**known, **{name: _entry(file) for name, file in files.items()}})
+    write_json(record, {**known, **{name: _entry(file) for name, file in files.items()}})
     return files
 
 
@@ -83,11 +84,6 @@ def _read_record(record: Path) -> dict[str, dict]:
         raise ValueError(
             f"{record} is damaged ({error}): delete it, and the packages are recorded again"
         ) from error
-
-
-def _write_record(record: Path, manifest: dict[str, dict]) -> None:
-    with atomic_write(record) as temporary:
-        temporary.write_text(json.dumps(manifest, indent=1) + "\n")
 
 
 def unpack(package: str, file: Path, patterns: Sequence[str], folder: str | Path) -> Path:
@@ -120,7 +116,7 @@ def unpack(package: str, file: Path, patterns: Sequence[str], folder: str | Path
             with open(path, "wb") as output:
                 shutil.copyfileobj(stream, output)
             count += 1
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ValueError(
             f"{file}: not a readable package ({error}); delete it and rerun"
         ) from error
@@ -161,8 +157,13 @@ def _find(package: Package, folder: Path) -> Path | None:
     for name in package.names:
         wheel = f"{name.replace('-', '_')}-{package.version}-*.whl"
         pattern = wheel if package.version else f"{name}_*.deb"
-        if file := max(folder.rglob(pattern), default=None, key=lambda path: path.name):
-            return file
+        found = [
+            path
+            for path in folder.rglob(pattern)
+            if not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        ]  # hidden are those that are being fetched
+        if found:
+            return max(found, key=lambda path: path.name)
     return None
 
 
@@ -205,7 +206,7 @@ def _download_missing(
                 progress.set_postfix_str(f"{package.name}, {fetched / 1e6:.0f} MB so far")
                 _download(package, folder, apt)
                 entry = known[package.name] = _entry(_find_all([package], folder)[package.name])
-                _write_record(record, known)
+                write_json(record, known)
                 fetched += entry["bytes"]
     return _find_all(packages, folder)
 

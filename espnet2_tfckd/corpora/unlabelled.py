@@ -64,7 +64,8 @@ def prepare_unlabelled(unlabelled_dir: str | Path, data_dir: str | Path, nj: int
         def cut(named: tuple[str, Path]) -> tuple[dict[str, str], Problem | None]:
             return _cut(*named, audio_dir)
 
-        distinct = {name: path for name, path in files.items() if path in taken.values()}
+        first = set(taken.values())
+        distinct = {name: path for name, path in files.items() if path in first}
         for pieces, problem in in_threads(cut, distinct.items(), nj, "cutting recordings"):
             problems += [problem] if problem else []
             data.mixture |= pieces

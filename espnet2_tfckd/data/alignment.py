@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.signal import correlate, correlation_lags
 
 
 def lag(mixture: np.ndarray, estimate: np.ndarray, most: int) -> int:
@@ -18,11 +19,10 @@ def lag(mixture: np.ndarray, estimate: np.ndarray, most: int) -> int:
         >>> lag(noise, np.pad(noise, (40, 0)), 100), lag(noise, noise[7:], 100)
         (40, -7)
     """
-    size = 1 << (len(mixture) + len(estimate)).bit_length()
-    spectrum = np.fft.rfft(estimate, size) * np.conj(np.fft.rfft(mixture, size))
-    correlation = np.fft.irfft(spectrum, size)
-    lags = np.arange(-most, most + 1)
-    return int(lags[np.argmax(np.abs(correlation[lags]))])
+    correlation = correlate(estimate, mixture, method="fft")
+    lags = correlation_lags(len(estimate), len(mixture))
+    near = np.abs(lags) <= most
+    return int(lags[near][np.argmax(np.abs(correlation[near]))])
 
 
 def align(estimate: np.ndarray, delay: int, length: int, tolerance: int) -> np.ndarray:

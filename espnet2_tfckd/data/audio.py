@@ -36,22 +36,31 @@ def audio_files(
     """Audio files of a folder, sorted.
 
     Hidden files and folders are skipped: ``._x.wav`` of macOS, and ``.x.1.partial.wav``, which a
-    killed run leaves. So is ``__MACOSX``, which zips made on macOS contain.
+    killed run leaves. So is ``__MACOSX``, which zips made on macOS contain. Links to folders are
+    followed, into each folder once.
 
     Args:
         folder: Where to look.
         deep: Look in its sub-folders too.
         suffixes: Suffixes to look for, in lower case; those of files match in any case.
+
+    Raises:
+        OSError: If a folder is not there or may not be read.
     """
-    folder, wanted = Path(folder), set(suffixes)
+    wanted, found, visited = set(suffixes), [], set()
 
-    def is_audio(path: Path) -> bool:
-        if path.suffix.lower() not in wanted:
-            return False
-        parts = path.relative_to(folder).parts
-        return not any(p.startswith(".") or p == "__MACOSX" for p in parts) and path.is_file()
+    def fail(error: OSError) -> None:
+        raise error
 
-    return sorted(filter(is_audio, folder.rglob("*") if deep else folder.iterdir()))
+    for path, inner, names in os.walk(folder, followlinks=True, onerror=fail):
+        if (real := os.path.realpath(path)) in visited:
+            inner.clear()
+            continue
+        visited.add(real)
+        inner[:] = sorted(n for n in inner if n[0] != "." and n != "__MACOSX") if deep else []
+        shown = (Path(path, name) for name in names if name[0] != ".")
+        found += [file for file in shown if file.suffix.lower() in wanted and file.is_file()]
+    return sorted(found)
 
 
 def wav_files(folder: Path) -> list[Path]:

@@ -28,7 +28,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from espnet2_tfckd.cli import atomic_write
+from espnet2_tfckd.cli import write_json
 from espnet2_tfckd.data.datadir import DataDir, raise_problems
 from espnet2_tfckd.data.entries import file_of
 
@@ -254,5 +254,4 @@ def read_record(path: str | Path) -> dict | None:
 
 def write_record(path: str | Path, made: dict) -> None:
     """Record what a result was made of, as the last step of making it."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(made, indent=1) + "\n", encoding="utf-8")
+    write_json(path, made)

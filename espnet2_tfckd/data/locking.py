@@ -41,9 +41,11 @@ def only_one(directory: str | Path) -> Iterator[None]:
 
 def is_locked(file: Path) -> bool:
     """Whether anyone, this process included, holds the lock of a file."""
-    with open(file) as lock:
+    with open(file, "r+") as lock:  # NFS locks only what is open for writing
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return True
+        except OSError:  # it has no locks
+            return False
     return False

@@ -75,7 +75,7 @@ def process_in_shards(
     """Work through a data directory in shards that are recorded when done, so that reruns resume.
 
     Shards that an earlier run finished are not done again while the contents of their audio files,
-    the options and the revision of the code are the same.
+    the folder, the options and the revision of the code are the same.
 
     Args:
         data: What to work on.
@@ -111,7 +111,10 @@ def process_in_shards(
         before = read_record(record)
         paths = digest_of([(data.mixture[u], data.reference[u]) for u in shard])
         made = made_of(
-            audio_of(data, shard), {**options, "paths": paths}, {"revision": revision}, before
+            audio_of(data, shard),
+            {**options, "paths": paths, "folder": str(folder)},  # results name files in it
+            {"revision": revision},
+            before,
         )
         reason = change(before, made)
         if not reason and not all(path.exists() for path in _written(before["results"], folder)):

@@ -14,7 +14,7 @@ from collections.abc import Generator
 from dataclasses import dataclass
 from pathlib import Path
 
-from espnet2_tfckd.cli import atomic_write, read_json
+from espnet2_tfckd.cli import read_json, write_json
 from espnet2_tfckd.data.freshness import changes
 from espnet2_tfckd.models.configuration import CHECKPOINT
 from espnet2_tfckd.scoring.journal import JOURNAL, read_journal
@@ -114,7 +114,7 @@ class Job:
     def finish(self, result: dict, scores: dict[str, dict]) -> dict:
         """Write ``run.json``, which marks the job as finished; return its contents."""
         record = {"fingerprint": self.fingerprint, "result": result, "scores": scores}
-        _write_json(self.directory / "run.json", record)
+        write_json(self.directory / "run.json", record)
         return record
 
     def changed_inputs(self) -> list[str]:
@@ -134,7 +134,7 @@ class Job:
         before = read_json(self.directory / "inputs.json", default=None)
         if before and before["training"] != self.inputs["training"]:
             shutil.rmtree(self.directory)
-        _write_json(self.directory / "inputs.json", self.inputs)
+        write_json(self.directory / "inputs.json", self.inputs)
         result = {"kind": self.kind, "arm": self.arm}
         if self.training:
             result |= {"seed": self.seed, "distill_weight": self.weight}
@@ -152,7 +152,7 @@ class Job:
         if not trained.exists():
             logged = log.stat().st_size if log.exists() else 0
             usage = yield Command("train", self.training)
-            _write_json(trained, training_result(log, logged, usage))
+            write_json(trained, training_result(log, logged, usage))
         if self.kind != "teacher":
             remove_checkpoints(self.directory)
         return read_json(trained, default={})
@@ -225,8 +225,3 @@ def remove_checkpoints(exp_dir: Path) -> None:
         for path in folder.glob("*.pth"):
             if path not in kept and path.absolute() not in kept:
                 path.unlink()
-
-
-def _write_json(path: Path, contents: dict) -> None:
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(contents, indent=1) + "\n", encoding="utf-8")

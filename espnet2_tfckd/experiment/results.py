@@ -7,11 +7,10 @@ data. The teacher of all distillations lies beside them.
 from __future__ import annotations
 
 import csv
-import json
 import shutil
 from pathlib import Path
 
-from espnet2_tfckd.cli import atomic_write, read_json
+from espnet2_tfckd.cli import atomic_write, read_json, write_json
 from espnet2_tfckd.data.datadir import read_data_dir
 from espnet2_tfckd.experiment.comparison import comparisons
 from espnet2_tfckd.experiment.plan import Plan
@@ -43,8 +42,7 @@ def write_results(plan: Plan, results_dir: Path, command: str) -> None:
             of_arm[record["result"]["seed"]] = record["scores"]
     names = (experiment.columns, experiment.baseline, experiment.method)
     rows += comparisons(scores, *names)
-    with atomic_write(results_dir / "experiment.json") as temporary:
-        temporary.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    write_json(results_dir / "experiment.json", rows)
     with atomic_write(results_dir / "experiment.md") as temporary:
         facts = _facts(plan, rows, command)
         temporary.write_text(report_md(rows, *names, facts), encoding="utf-8")

@@ -196,6 +196,11 @@ def _check_arm(arm: Arm, experiment: Experiment) -> None:
     source = experiment.arms.get(arm.weight_of) if arm.weight_of else None
     if arm.weight_of and not (source and source.tune):
         raise ValueError(f"arm {arm.name}: weight_of must name an arm with tune: true")
+    if source and (arm.teacher_command or source.teacher_command):
+        raise ValueError(
+            f"arm {arm.name}: weight_of is for arms with the experiment's teacher, not for those "
+            "with a teacher_command: give the weight as --distill_weight in enh_args"
+        )
 
 
 def _check_keys(where: str, contents: object, known: Collection, needed: Sequence) -> None:

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from espnet2_tfckd.cli import atomic_write
+from espnet2_tfckd.cli import write_json
 from espnet2_tfckd.data.freshness import change
 
 if TYPE_CHECKING:
@@ -125,8 +125,7 @@ def write_profile(
 ) -> dict:
     """Measure a model as :func:`profile` does; write the result and what it depends on."""
     measured = profile(separate_speech, *args) | {"made_of": made}
-    with atomic_write(path) as temporary:
-        temporary.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    write_json(path, measured)
     return measured
 
 

@@ -13,7 +13,6 @@ class Column:
     Attributes:
         key: Name of the value in ``results.json``.
         name: Name in tables.
-        protocol: Word of ``--scoring_protocol`` that computes it; None if another stage does.
         unit: ``dB``, or nothing.
         decimals: Number of decimals shown.
         is_gain: Whether a larger value is better.
@@ -23,7 +22,6 @@ class Column:
 
     key: str
     name: str
-    protocol: str | None = None
     unit: str = ""
     decimals: int = 3
     is_gain: bool = True
@@ -65,20 +63,20 @@ def _by_key(*columns: Column) -> dict[str, Column]:
 
 #: Scores of an estimate, by key, in the order of the tables.
 SCORES = _by_key(
-    Column("pesq_wb", "PESQ-WB", "PESQ", by_group=True),
-    Column("stoi", "STOI", "STOI", by_group=True),
-    Column("estoi", "ESTOI", "ESTOI", by_group=True),
-    Column("si_sdr", "SI-SDR", "SI_SDR", unit="dB", decimals=2, by_group=True),
-    Column("sdr", "SDR", "SDR", unit="dB", decimals=2, by_group=True),
-    Column("ci_sdr", "CI-SDR", "CI_SDR", unit="dB", decimals=2),
-    Column("csig", "CSIG", "COMPOSITE"),
-    Column("cbak", "CBAK", "COMPOSITE"),
-    Column("covl", "COVL", "COMPOSITE", by_group=True),
-    Column("seg_snr", "SegSNR", "SEG_SNR", unit="dB", decimals=2),
-    Column("dnsmos_ovrl", "DNSMOS-OVRL", "DNSMOS", by_group=True),
-    Column("dnsmos_sig", "DNSMOS-SIG", "DNSMOS"),
-    Column("dnsmos_bak", "DNSMOS-BAK", "DNSMOS"),
-    Column("dnsmos_p808", "DNSMOS-P808", "DNSMOS"),
+    Column("pesq_wb", "PESQ-WB", by_group=True),
+    Column("stoi", "STOI", by_group=True),
+    Column("estoi", "ESTOI", by_group=True),
+    Column("si_sdr", "SI-SDR", unit="dB", decimals=2, by_group=True),
+    Column("sdr", "SDR", unit="dB", decimals=2, by_group=True),
+    Column("ci_sdr", "CI-SDR", unit="dB", decimals=2),
+    Column("csig", "CSIG"),
+    Column("cbak", "CBAK"),
+    Column("covl", "COVL", by_group=True),
+    Column("seg_snr", "SegSNR", unit="dB", decimals=2),
+    Column("dnsmos_ovrl", "DNSMOS-OVRL", by_group=True),
+    Column("dnsmos_sig", "DNSMOS-SIG"),
+    Column("dnsmos_bak", "DNSMOS-BAK"),
+    Column("dnsmos_p808", "DNSMOS-P808"),
     Column("wer", "WER", is_gain=False),
     Column("task1_metric", "Task 1 metric"),
 )

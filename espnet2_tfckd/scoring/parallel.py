@@ -153,6 +153,8 @@ def score_systems(
             problems.append(f"{task.system.name}: {outcome}")
             continue
         record = records[task.system.name][task.utterance]
+        tried = {column for name in task.protocols for column in PROTOCOLS[name].columns}
+        record["failed"] = {key: why for key, why in record["failed"].items() if key not in tried}
         for part in ("scores", "failed", "code"):
             record[part] = record.get(part, {}) | outcome[part]
         append_to_journal(task.system.journal, record)

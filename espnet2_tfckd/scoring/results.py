@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import platform
 import subprocess
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from textwrap import fill
 
-from espnet2_tfckd.cli import atomic_write, read_json
+from espnet2_tfckd.cli import atomic_write, read_json, write_json
 from espnet2_tfckd.data.datadir import read_data_dir
 from espnet2_tfckd.data.freshness import digest_of
 from espnet2_tfckd.scoring.parallel import System
@@ -183,8 +182,7 @@ def update_results(
         print(f"left out, since the references of {dataset} have changed: {', '.join(gone)}")
     rows = merge([row for row in earlier if row not in stale], new)
     configs = {row["system"]: row["config"] for row in rows if row["config"]}
-    with atomic_write(results_dir / "results.json") as temporary:
-        temporary.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    write_json(results_dir / "results.json", rows)
     with atomic_write(results_dir / "RESULTS.md") as temporary:
         temporary.write_text(results_md(rows, environment(), configs), encoding="utf-8")
     return rows

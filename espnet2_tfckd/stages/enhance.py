@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from espnet2_tfckd.cli import at_least_one, atomic_write, not_negative, run_command
+from espnet2_tfckd.cli import at_least_one, atomic_write, hertz, not_negative, run_command
 from espnet2_tfckd.data.audio import write_audio
 from espnet2_tfckd.data.datadir import read_data_dir
 from espnet2_tfckd.data.entries import file_of, read_entry
@@ -249,7 +249,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--output_dir", required=True, help="directory of the enhanced audio")
     parser.add_argument("--nj", type=at_least_one, default=1, help="processes when on the CPU")
     parser.add_argument("--ngpu", type=not_negative, default=0, help="GPUs, a process each; 0: CPU")
-    parser.add_argument("--fs", type=int, default=16000, help="sample rate of the data in Hz")
+    parser.add_argument("--fs", type=hertz, default=16000, help="sampling rate of the data, as 16k")
     parser.add_argument("--ref_channel", type=int, help="reference channel of a multichannel model")
     return parser
 

@@ -15,12 +15,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from espnet2_tfckd.cli import at_least_one, atomic_write, run_command
+from espnet2_tfckd.cli import at_least_one, atomic_write, read_json, run_command, write_json
 from espnet2_tfckd.data.alignment import align, lag
 from espnet2_tfckd.data.audio import write_audio
 from espnet2_tfckd.data.datadir import DataDir, read_data_dir
 from espnet2_tfckd.data.entries import decibels, read_channel, read_entry
-from espnet2_tfckd.data.freshness import made_of, without_stamps
+from espnet2_tfckd.data.freshness import digest_of, made_of, without_stamps
 from espnet2_tfckd.data.locking import only_one
 from espnet2_tfckd.data.shards import SHARD_SIZE, process_in_shards
 
@@ -78,7 +78,7 @@ def teacher_outputs(
     data, output_dir = read_data_dir(data_dir), Path(output_dir)
     teacher = _by_model(model) if command is None else _by_command(command)
     with only_one(output_dir):
-        delay = _delay(data, teacher)
+        delay = _known_delay(output_dir / "delay.json", data, teacher)
         work = partial(_write_shard, data, teacher, delay, output_dir / "wavs")
         entries = process_in_shards(
             data,
@@ -138,7 +138,9 @@ def _by_command(command: str) -> Teacher:
             for word in words
         ]
         try:
-            done = subprocess.run(call, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+            done = subprocess.run(
+                call, capture_output=True, text=True, errors="replace", stdin=subprocess.DEVNULL
+            )
         except OSError as error:
             raise RuntimeError(f"the teacher's command cannot be run: {error}") from error
         missing = [path.name for path in sources.iterdir() if not (targets / path.name).is_file()]
@@ -185,8 +187,20 @@ def _estimates(
                 if its_rate != rate:
                     estimate = soxr.resample(estimate, its_rate, rate)
                 yield utterance, _Estimate(mixture.astype(np.float64), estimate, rate)
-        except (ValueError, RuntimeError) as error:
-            raise type(error)(f"{utterance}: {error}") from error
+        except ValueError as error:
+            raise ValueError(f"{utterance}: {error}") from error
+        except RuntimeError as error:
+            raise RuntimeError(f"{utterance}: {error}") from error
+
+
+def _known_delay(record: Path, data: DataDir, teacher: Teacher) -> int:
+    """The delay of the teacher, which is measured once."""
+    identity = digest_of(teacher.identity)
+    known = read_json(record, default={})
+    if known.get("teacher") != identity:
+        known = {"teacher": identity, "delay": _delay(data, teacher)}
+        write_json(record, known)
+    return known["delay"]
 
 
 def _delay(data: DataDir, teacher: Teacher) -> int:

@@ -82,7 +82,7 @@ class TestPairs:
                     tmp_path / kind / speaker / f"take 0.{suffix}",
                     tmp_path / "lists" / f"{speaker}.{kind}.{suffix}",
                 )
-            lines = [f"{s}_0 {s}.{kind}.{suffix}\n" for s in SPEAKERS]
+            lines = [f"{s}_0 .//{s}.{kind}.{suffix}\n" for s in SPEAKERS]
             (tmp_path / "lists" / f"{kind}.scp").write_text("".join(lines))
         lists = {f"{k}_scp": str(tmp_path / "lists" / f"{n}.scp")
                  for k, n in (("mixture", "noisy"), ("reference", "clean"))}  # fmt: skip

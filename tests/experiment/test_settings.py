@@ -68,6 +68,8 @@ class TestSettings:
             ("none", {"distill_config": "conf/ours.yaml"}, "arm none: the baseline has no distill"),
             ("part", {"weight_of": "rival"}, "arm part: weight_of must name an arm with tune"),
             ("part", {"tune": True}, "arm part: tune and weight_of exclude each other"),
+            ("part", {"teacher_command": "a"}, "arm part: weight_of is for arms with the exper"),
+            ("ours", {"teacher_command": "a"}, "arm part: weight_of is for arms with the exper"),
             ("teacher", {"distill_config": "conf/ours.yaml", "seeds": [1]}, "arm teacher: a name"),
         ],
     )

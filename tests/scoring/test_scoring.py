@@ -101,10 +101,12 @@ def test_another_revision_of_a_metric_is_computed_again_and_others_are_not(
     for record in records:
         record["scores"] = {"seg_snr": 99.0, "si_sdr": 99.0}
         record["code"]["SEG_SNR"] = "revision 0"
+        record["failed"] = {"seg_snr": "it could not then", "wer": "another stage's"}
     system.journal.write_text("".join(json.dumps(record) + "\n" for record in records))
     after = score_systems([system], references, ["SEG_SNR", "SI_SDR"], num_jobs=1)["student"]
     assert all(record["scores"]["si_sdr"] == 99.0 for record in after)
     assert all(record["scores"]["seg_snr"] < 99.0 for record in after)
+    assert all([*record["failed"]] == ["wer"] for record in after)
 
 
 @pytest.mark.parametrize("line", ["", "nonsense", "[]", "3", '{"id": "utt0"}', '{"id": '])

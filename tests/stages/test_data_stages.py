@@ -153,6 +153,14 @@ class TestFormat:
         assert "what was written is gone" in capsys.readouterr().out
         assert Path(read_data_dir(tmp_path / "out").reference["bob-1"]).is_file()
 
+    def test_what_was_moved_is_written_again(self, pairs_dir, tmp_path, capsys):
+        format_data_dir(pairs_dir, tmp_path / "out", fs=8000)
+        (tmp_path / "out").rename(tmp_path / "moved")
+        format_data_dir(pairs_dir, tmp_path / "moved", fs=8000)
+        assert "folder changed" in capsys.readouterr().out
+        for data in (moved := read_data_dir(tmp_path / "moved")).mixture, moved.reference:
+            assert all(Path(path).is_file() and "/moved/" in path for path in data.values())
+
     def test_audio_of_utterances_that_are_gone_is_removed(self, pairs_dir, tmp_path):
         format_data_dir(pairs_dir, tmp_path / "out", fs=8000)
         data = read_data_dir(pairs_dir)

@@ -87,6 +87,7 @@ def test_a_model_may_be_an_experiment(data_dir, tiny_model, tmp_path):
         ),
         (DELAYED.replace("640", "len(samples) % 3000"), ValueError, "delay differs between"),
         (DELAYED.replace("0.5 *", "numpy.nan *"), ValueError, "NaN or infinite"),
+        ("import os; os.write(2, b'\\xff'); exit(3)", RuntimeError, "spk-utt0: .*status 3"),
     ],
 )
 def test_what_a_command_gets_wrong_is_named(source, error, words, data_dir, command, tmp_path):
