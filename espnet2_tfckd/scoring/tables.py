@@ -268,7 +268,7 @@ def explanations(rows: Sequence[dict]) -> str:
         "t(0.975, n-1) s / √n, utterances taken as independent. "
         "SI-SDR, SDR, CI-SDR and SegSNR in dB; STOI and ESTOI from 0 to 1; "
         "PESQ-WB, CSIG, CBAK, COVL and DNSMOS are mean opinion scores up to 5. "
-        "Higher is better.\n"
+        "Of these, higher is better.\n"
     )
     if scored_columns(rows, COSTS):
         lines += (

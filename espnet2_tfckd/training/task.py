@@ -82,7 +82,7 @@ class EnhancementKDTask(EnhancementTask):
             "--distill_updates",
             type=int,
             default=0,
-            help="Updates over which that weight falls linearly to 0; if 0, it stays",
+            help="Training batches over which that weight falls linearly to 0; if 0, it stays",
         )
 
     @classmethod
