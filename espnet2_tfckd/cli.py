@@ -134,16 +134,21 @@ def systems_parser(name: str, description: str) -> argparse.ArgumentParser:
         help="estimates of a system; repeat for further rows, the noisy mixture first",
     )
     parser.add_argument("--results", default="exp", help="directory of RESULTS.md and results.json")
-    parser.add_argument("--nj", type=int, default=cpu_cores(), help="number of processes")
-    parser.add_argument("--ref_channel", type=int, default=0, help="channel of multichannel audio")
+    add_scoring_options(parser)
     return parser
+
+
+def add_scoring_options(parser: argparse.ArgumentParser) -> None:
+    """Options of all stages that compute scores."""
+    jobs = {"default": cpu_cores(), "help": "number of processes"}
+    parser.add_argument("--nj", type=at_least_one, **jobs)
+    channel = {"default": 0, "help": "channel of multichannel audio"}
+    parser.add_argument("--ref_channel", type=not_negative, **channel)
 
 
 def parse_systems(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """Parse the command line of :func:`systems_parser`, with ``system`` as a dictionary."""
     args = parser.parse_args()
-    if args.nj < 1:
-        parser.error("--nj must be at least 1")
     if len(dict(args.system)) < len(args.system):
         parser.error("--system: two systems have the same name")
     args.system = dict(args.system)

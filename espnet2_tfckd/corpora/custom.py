@@ -17,9 +17,9 @@ from espnet2_tfckd.corpora.custom_pairs import (
     sets_of_pairs,
     usable_pairs,
 )
-from espnet2_tfckd.corpora.inspection import Problem, report_problems
+from espnet2_tfckd.corpora.inspection import report_problems
 from espnet2_tfckd.corpora.preparation import SPLITS, preparing
-from espnet2_tfckd.corpora.splits import SPEAKER_PATTERN, Splitting, check_pattern, name_fault
+from espnet2_tfckd.corpora.splits import SPEAKER_PATTERN, Splitting, check_pattern, without_unnamed
 from espnet2_tfckd.data.datadir import TABLES, DataDir, write_data_dir
 from espnet2_tfckd.data.entries import file_of
 from espnet2_tfckd.data.freshness import RECORD
@@ -135,7 +135,7 @@ def prepare_custom(own: OwnData, data_dir: str | Path, nj: int = 1) -> None:
             material, problems = usable_material(material, nj)
         else:
             pairs, problems = usable_pairs(pairs, nj)
-        unnamed = _without_unnamed(material.speech if material else pairs, own.speaker_pattern)
+        unnamed = without_unnamed(material.speech if material else pairs, own.speaker_pattern)
         report = data_dir / "bad_files.txt"
         report_problems(unpaired + problems + unnamed, report, own.on_bad_file == "skip", REMEDY)
         if material:
@@ -173,14 +173,6 @@ def _refuse_outputs_on_inputs(own: OwnData, data_dir: Path) -> None:
     tables += [data_dir / name / table for name in SPLITS for table in TABLES]
     files = [path for path in inputs if Path(path).is_file()]
     refuse_overlap(tables, files)
-
-
-def _without_unnamed(recordings: dict, pattern: str) -> list[Problem]:
-    """Take out the recordings whose names cannot become utterance ids, and say why."""
-    faults = {name: fault for name in recordings if (fault := name_fault(name, pattern))}
-    for name in faults:
-        del recordings[name]
-    return [Problem(ascii(name), fault) for name, fault in faults.items()]
 
 
 def decibel_range(text: str) -> tuple[float, float]:

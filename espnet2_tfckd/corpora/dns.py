@@ -22,7 +22,7 @@ from espnet2_tfckd.corpora.custom_mixing import (
 from espnet2_tfckd.corpora.custom_pairs import by_name, usable_pairs
 from espnet2_tfckd.corpora.inspection import Problem, in_threads, report_problems
 from espnet2_tfckd.corpora.preparation import preparing
-from espnet2_tfckd.corpora.splits import HELD_OUT, name_fault, utterance_id
+from espnet2_tfckd.corpora.splits import HELD_OUT, utterance_id, without_unnamed
 from espnet2_tfckd.data.audio import audio_shape
 from espnet2_tfckd.data.datadir import DataDir, raise_problems
 from espnet2_tfckd.processes import cpu_cores
@@ -172,10 +172,7 @@ def prepare_dns(
     with preparing(data_dir, [*material.files, *tests], options, names=names) as is_due:
         if not is_due:
             return
-        unnamed = [name for name in speech if name_fault(name, ".+")]
-        problems += [Problem(ascii(name), "has an unusable name: rename it") for name in unnamed]
-        for name in unnamed:
-            del speech[name]
+        problems += without_unnamed(speech, ".+")
         division = _divide(speech, with_test=not found.tests, seed=seed)
         if hours is not None:
             division = _draw(division, speech, hours, seed, nj)

@@ -23,8 +23,8 @@ def frame_levels(signal: np.ndarray, rate: int) -> np.ndarray:
     return 10 * np.log10((frames**2).mean(axis=1) + 1e-12)
 
 
-def active_power(signal: np.ndarray, rate: int, dynamic_range: float = 35.0) -> float:
-    """Mean power of the frames within ``dynamic_range`` dB of the loudest one.
+def active_power(signal: np.ndarray, rate: int) -> float:
+    """Mean power of the frames within 35 dB of the loudest one.
 
     A simple stand-in for the active speech level of ITU-T P.56: pauses do not count.
 
@@ -34,15 +34,15 @@ def active_power(signal: np.ndarray, rate: int, dynamic_range: float = 35.0) -> 
     levels = frame_levels(signal, rate)
     if len(levels) == 0 or levels.max() <= -119.0:
         raise ValueError("a silent or empty signal has no active level")
-    return float((10 ** (levels[levels > levels.max() - dynamic_range] / 10)).mean())
+    return float((10 ** (levels[levels > levels.max() - 35] / 10)).mean())
 
 
-def trim(signal: np.ndarray, rate: int, dynamic_range: float = 38.0) -> np.ndarray:
-    """Cut leading and trailing frames ``dynamic_range`` dB below the loudest; keep 60 ms of pad."""
+def trim(signal: np.ndarray, rate: int) -> np.ndarray:
+    """Cut leading and trailing frames 38 dB below the loudest; keep 60 ms of pad."""
     levels = frame_levels(signal, rate)
     if len(levels) == 0:
         return signal
-    active = np.flatnonzero(levels > levels.max() - dynamic_range)
+    active = np.flatnonzero(levels > levels.max() - 38)
     frame, pad = round(FRAME_SECONDS * rate), round(0.06 * rate)
     return signal[max(0, active[0] * frame - pad) : (active[-1] + 1) * frame + pad]
 

@@ -250,8 +250,8 @@ def _speech_shape(talkers: Sequence[np.ndarray]) -> np.ndarray:
     return firwin2(513, frequencies / (RATE / 2), np.sqrt(power / power.max()))
 
 
-def continuous_talk(files: Sequence[Path], rng: np.random.Generator, seconds: float = 90):
-    """Recordings of background talkers joined to little more than ``seconds``, (T,).
+def continuous_talk(files: Sequence[Path], rng: np.random.Generator) -> np.ndarray:
+    """Recordings of background talkers joined to little more than 90 s, (T,).
 
     Raises:
         ValueError: If no recording can be used.
@@ -260,7 +260,7 @@ def continuous_talk(files: Sequence[Path], rng: np.random.Generator, seconds: fl
     for signal, _ in usable_recordings(files, rng):
         parts.append(signal)
         length += len(signal)
-        if length > seconds * RATE:
+        if length > 90 * RATE:
             break
     if not parts:
         raise ValueError(f"{_place(files)}: no recording is long and loud enough for background")

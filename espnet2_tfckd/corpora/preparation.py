@@ -13,13 +13,14 @@ from espnet2_tfckd.data.paths import MARKER
 
 SPLITS = ("train", "valid", "test")
 
+REVISION = 1  # raised when the code makes other data of the same files
+
 
 @contextmanager
 def preparing(
     data_dir: Path,
     files: Iterable[Path],
     options: dict,
-    revision: int = 1,
     names: Sequence[str] = SPLITS,
 ) -> Iterator[bool]:
     """Lock ``data_dir`` for this process, and say whether its data directories must be made.
@@ -32,7 +33,6 @@ def preparing(
         data_dir: Holds the data directories.
         files: Recordings, and all other files that they are made of.
         options: All options that change the result.
-        revision: Revision of the code that makes them; raise it when the code gives another result.
         names: Names of the data directories.
 
     Yields:
@@ -43,21 +43,20 @@ def preparing(
         ValueError: If a data directory is there that this project did not write.
     """
     with only_one(data_dir):
-        made = _to_prepare(data_dir, files, options, revision, names)
+        made = _to_prepare(data_dir, files, options, names)
         yield made is not None
         if made is not None:
             write_record(data_dir / RECORD, made)
 
 
 def _to_prepare(
-    data_dir: Path, files: Iterable[Path], options: dict, revision: int, names: Sequence[str]
+    data_dir: Path, files: Iterable[Path], options: dict, names: Sequence[str]
 ) -> dict | None:
     """What the data directories should be made of; None if they are up to date."""
     record = data_dir / RECORD
     before = read_record(record)
-    made = made_of(
-        {str(path): path for path in files}, options, {"revision": revision}, contents=False
-    )
+    code = {"revision": REVISION}
+    made = made_of({str(path): path for path in files}, options, code, contents=False)
     reason = change(before, made)
     if not reason and not _are_whole(data_dir, names):
         reason = "some files are missing"

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from espnet2_tfckd.corpora.inspection import Problem
 from espnet2_tfckd.corpora.preparation import SPLITS
 from espnet2_tfckd.data.datadir import raise_problems
 
@@ -81,6 +82,14 @@ def name_fault(name: str, pattern: str) -> str | None:
     except ValueError:
         return f"has no speaker in its name: --speaker_pattern {pattern!r} does not match it"
     return None
+
+
+def without_unnamed(recordings: dict, pattern: str) -> list[Problem]:
+    """Take out the recordings whose names cannot become utterance ids, and say why."""
+    faults = {name: fault for name in recordings if (fault := name_fault(name, pattern))}
+    for name in faults:
+        del recordings[name]
+    return [Problem(ascii(name), fault) for name, fault in faults.items()]
 
 
 def speaker_of(name: str, pattern: str) -> str:

@@ -213,11 +213,10 @@ def surviving_bins(sizes: list[int], device: torch.device) -> list[torch.Tensor 
         >>> surviving_bins([5, 5, 2], torch.device("cpu"))
         [tensor([0, 2]), tensor([0, 2]), None]
     """
-    kept = [torch.arange(sizes[-1], device=device)]
+    kept = [list(range(sizes[-1]))]
     for size, following in zip(sizes[-2::-1], sizes[:0:-1], strict=True):
-        kept.insert(0, kept[0] * size // following)
-    everything = [torch.arange(size, device=device) for size in sizes]
+        kept.insert(0, [index * size // following for index in kept[0]])
     return [
-        None if torch.equal(index, every) else index
-        for index, every in zip(kept, everything, strict=True)
+        None if indices == list(range(size)) else torch.tensor(indices, device=device)
+        for indices, size in zip(kept, sizes, strict=True)
     ]

@@ -27,8 +27,8 @@ def score_utterance(utterance: str, source: dict, protocols: Sequence[str]) -> d
         protocols: Keys of :data:`espnet2_tfckd.scoring.metrics.PROTOCOLS`.
 
     Returns:
-        ``id``, ``source``, ``scores`` (None where a metric cannot score the utterance), ``failed``
-        (the reason for each of these) and ``code`` (by protocol).
+        ``scores`` (None where a metric cannot score the utterance), ``failed`` (the reason for each
+        of these) and ``code`` (by protocol).
 
     Raises:
         ValueError: If the estimate does not fit the reference or is not finite; the message names
@@ -59,7 +59,7 @@ def score_utterance(utterance: str, source: dict, protocols: Sequence[str]) -> d
                 value = None
             scores[key] = value
     code = {name: PROTOCOLS[name].code for name in protocols}
-    return {"id": utterance, "source": source, "scores": scores, "failed": failed, "code": code}
+    return {"scores": scores, "failed": failed, "code": code}
 
 
 @contextmanager
@@ -147,7 +147,7 @@ def _result(future: Future) -> dict | Exception:
 
 def _score_apart(task: ScoringTask) -> dict | Exception:
     """Score an utterance with each metric in a separate process."""
-    record = {"id": task.utterance, "source": task.source, "scores": {}, "failed": {}, "code": {}}
+    record = {"scores": {}, "failed": {}, "code": {}}
     for name in task.protocols:
         try:
             with _single_threaded_workers(1) as pool:

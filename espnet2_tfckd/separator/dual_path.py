@@ -59,11 +59,10 @@ class SequencePath(nn.Module):
             seen = key.new_zeros(1)
         stream.put(seen + steps)
         keys, values = stream.with_past(key, past), stream.with_past(value, past)
+        query_at = torch.arange(steps, device=key.device).view(-1, 1)
         if at_start:  # only zeros came before
-            query_at = torch.arange(steps, device=key.device).view(-1, 1)
             behind = query_at - query_at.view(1, -1)
             return key, value, (behind >= 0) & (behind < self.window)
-        query_at = torch.arange(steps, device=key.device).view(-1, 1)
         key_at = torch.arange(-past, steps, device=key.device)
         behind = query_at - key_at
         return keys, values, (behind >= 0) & (behind < self.window) & (key_at >= -seen)

@@ -10,9 +10,8 @@ import statistics
 from pathlib import Path
 from typing import NamedTuple
 
-from espnet2_tfckd.cli import run_command
+from espnet2_tfckd.cli import add_scoring_options, run_command
 from espnet2_tfckd.data.datadir import read_data_dir
-from espnet2_tfckd.processes import cpu_cores
 from espnet2_tfckd.scoring.columns import SCORES
 from espnet2_tfckd.scoring.metrics import PROTOCOLS
 from espnet2_tfckd.scoring.parallel import System, score_systems
@@ -115,17 +114,14 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--known", type=parse_known, required=True, help="such as 'pesq_wb=1.97:0.02'"
     )
-    parser.add_argument("--nj", type=int, default=cpu_cores(), help="number of processes")
-    parser.add_argument("--ref_channel", type=int, default=0, help="channel of multichannel audio")
+    add_scoring_options(parser)
     return parser
 
 
 def main() -> None:
     """Run the check from the command line."""
     args = get_parser().parse_args()
-    check_values(
-        args.data_dir, args.dataset, args.results, args.known, max(1, args.nj), args.ref_channel
-    )
+    check_values(args.data_dir, args.dataset, args.results, args.known, args.nj, args.ref_channel)
 
 
 if __name__ == "__main__":

@@ -66,7 +66,6 @@ class Inference:
         """What the enhanced audio is made of besides the mixtures."""
         model = model_made_of(self.exp_dir, self.inference_model)
         options = {"sample_rate": self.sample_rate, "ref_channel": self.ref_channel}
-        options["audio_format"] = "wav"  # as earlier versions recorded it
         return {**model, "options": options, "code": {"revision of the enhancement": REVISION}}
 
 
@@ -115,7 +114,7 @@ def _discard_stale(output_dir: Path, outputs: dict[str, Path], parts: dict[str, 
     records = {name: output_dir / f"made_of_{name}.json" for name in parts}
     before = {name: read_record(record) for name, record in records.items()}
     stale = {utterance for utterance, path in outputs.items() if path.exists()}
-    if before["mixtures"] is None and stale and not (output_dir / "inference.json").exists():
+    if before["mixtures"] is None and stale:
         raise ValueError(
             f"{output_dir} holds audio that this stage did not write and would overwrite: move it, "
             "or give another --output_dir"
@@ -131,7 +130,6 @@ def _discard_stale(output_dir: Path, outputs: dict[str, Path], parts: dict[str, 
         outputs[utterance].unlink()
     for name, record in records.items():
         write_record(record, parts[name])
-    (output_dir / "inference.json").unlink(missing_ok=True)  # of an earlier version
 
 
 def enhance(

@@ -15,7 +15,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-from espnet2_tfckd.cli import run_command
+from espnet2_tfckd.cli import at_least_one, run_command
 from espnet2_tfckd.data.locking import only_one
 from espnet2_tfckd.experiment.plan import Plan
 from espnet2_tfckd.experiment.results import TEACHER, take_over, write_results
@@ -134,7 +134,7 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--arms", default="", help="only these arms, separated by spaces")
     parser.add_argument("--seeds", default="", help="only these seeds, separated by spaces")
     parser.add_argument("--time_limit", type=float, help="minutes after which no job is started")
-    parser.add_argument("--nj", type=int, default=cpu_cores(), help="jobs at a time")
+    parser.add_argument("--nj", type=at_least_one, default=cpu_cores(), help="jobs at a time")
     parser.add_argument(
         "--slurm", metavar="OPTIONS", help="run every job as one of Slurm, with these of srun's"
     )
@@ -144,11 +144,7 @@ def get_parser() -> argparse.ArgumentParser:
 
 def main() -> None:
     """Run the experiment from the command line."""
-    parser = get_parser()
-    options = parser.parse_args()
-    if options.nj < 1:
-        parser.error("--nj starts at 1")
-    sys.exit(run_experiment(options))
+    sys.exit(run_experiment(get_parser().parse_args()))
 
 
 if __name__ == "__main__":
