@@ -185,27 +185,38 @@ class OnnxEnhancer(Enhancer):
                 f"{folder} holds no int8 networks: leave --int8 out, or export with --quantise"
             )
         check_network(self._folder, self.meta, "streaming" if self.causal else "offline", int8)
+        self._idle = []  # networks that no signal is running through: loading takes a while
 
     def enhance(self, blocks: Iterable[np.ndarray]) -> Blocks:
+        try:
+            network = self._idle.pop()
+        except IndexError:
+            network = self._load()
+        network.reset()
+        try:
+            yield from self._enhanced(network, blocks)
+        finally:
+            self._idle.append(network)
+
+    def _enhanced(self, network, blocks: Iterable[np.ndarray]) -> Blocks:
         if not self.causal:
             return enhanced_windows(
                 blocks,
                 self.microphones,
-                _reported(self._session().enhance, self._folder),
+                _reported(network.enhance, self._folder),
                 _WINDOW_SECONDS * self.sample_rate,
                 _OVERLAP_SECONDS * self.sample_rate,
             )
-        return enhanced_frames(
-            blocks, self.microphones, self.new_step(), self.n_fft, self.hop_length, 1
-        )
+        step = _reported(network.step, self._folder)
+        return enhanced_frames(blocks, self.microphones, step, self.n_fft, self.hop_length, 1)
 
     def use_threads(self, number: int) -> None:
         """Does nothing: the networks run on one thread."""
 
     def new_step(self) -> Callable[[np.ndarray], np.ndarray]:
-        return _reported(self._session().step, self._folder)
+        return _reported(self._load().step, self._folder)
 
-    def _session(self):
+    def _load(self):
         from espnet2_tfckd.deploy.onnx_enhance import ExportedModel
 
         return ExportedModel(self._folder, int8=self._int8)

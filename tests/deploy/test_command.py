@@ -12,7 +12,7 @@ import pytest
 import soundfile
 import yaml
 
-from espnet2_tfckd.deploy import command, enhancer
+from espnet2_tfckd.deploy import command, enhancer, onnx_enhance
 from espnet2_tfckd.deploy.enhancer import TorchEnhancer, load_enhancer
 from espnet2_tfckd.deploy.streaming import whole_hops
 from espnet2_tfckd.stages.export import export_model
@@ -142,6 +142,26 @@ def test_a_model_that_scales_its_mixture_is_not_run_frame_by_frame(causal_exp, t
     np.testing.assert_allclose(estimate, at_once(exp_dir, quiet), atol=1e-7)
     with pytest.raises(ValueError, match="without model_conf.normalize_variance"):
         export_model(exp_dir, CHECKPOINT, tmp_path / "onnx")
+
+
+def test_an_export_is_loaded_once_and_signals_at_a_time_do_not_mix(causal_onnx, monkeypatch):
+    loaded = []
+    load = onnx_enhance.ExportedModel.__init__
+    monkeypatch.setattr(
+        onnx_enhance.ExportedModel,
+        "__init__",
+        lambda self, *arguments, **options: (
+            loaded.append(self) or load(self, *arguments, **options)
+        ),
+    )
+    model, signals = load_enhancer(str(causal_onnx)), [noise(5000, seed=n) for n in (1, 2)]
+    apart = [np.concatenate(list(model.enhance([signal]))) for signal in signals]
+    assert len(loaded) == 1
+    streams = [model.enhance(np.split(signal, 10)) for signal in signals]
+    next(streams[0]), streams[1].close()  # one is under way, and one was given up
+    together = list(zip(*(model.enhance(np.split(signal, 10)) for signal in signals), strict=True))
+    for whole, parts in zip(apart, zip(*together, strict=True), strict=True):
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
 def test_the_level_is_kept(causal_onnx):
