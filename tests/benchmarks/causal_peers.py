@@ -1,7 +1,8 @@
 """``make bench-peers``: our causal students beside small peers, on one thread, over the same audio.
 
 Every model lives in a process of its own. All are timed in turn, round by round, so that ratios
-hold on a machine whose speed drifts. RNNoise and DeepFilterNet3 come with the weights in their
+hold on a machine whose speed drifts; after each round comes one in which every other core is busy.
+RNNoise and DeepFilterNet3 come with the weights in their
 wheels, in an environment of their own, .venv-peers; they work at 48 kHz, and resampling is not part
 of their times. ESPnet's separators and the students have random weights, and no scores, unless
 experiments are given.
@@ -11,9 +12,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import statistics
-from collections.abc import Callable
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +28,7 @@ import soundfile
 from espnet2_tfckd.cli import atomic_write, run_command
 from espnet2_tfckd.data.datadir import DataDir, read_data_dir
 from espnet2_tfckd.models.cost import cpu_name
-from espnet2_tfckd.processes import cpu_cores
+from espnet2_tfckd.processes import THREAD_VARIABLES, cpu_cores
 from espnet2_tfckd.scoring.parallel import System, score_systems
 from tests.benchmarks.measuring import ROOT, median_ratio
 from tests.benchmarks.peers.cases import Case, Worker, all_cases
@@ -36,8 +42,10 @@ HEADINGS = (
     "trained on",
     "latency ms",
     "frame ms: median, 99 %",
+    "beside busy cores",
     "RTF",
     f"RTF / {BASELINE}'s",
+    "load ms",
     "peak MB (added)",
     "parameters",
     "MMAC/s",
@@ -61,6 +69,7 @@ class Benchmark:
         self.workers: dict[int, Worker] = {}
         self.seconds: dict[int, list[float]] = {}
         self.frame_ms: dict[int, list[float]] = {}
+        self.busy_frame_ms: dict[int, list[float]] = {}
 
     def run(self, seconds: float, rounds: int, jobs: int) -> None:
         """Measure and score everything; what fails is noted in the row of its model."""
@@ -72,6 +81,8 @@ class Benchmark:
             self.each("warming up", lambda n: self.workers[n].ask("warm_up", audio=audio))
             for number in range(rounds):
                 self.each(f"round {number + 1} of {rounds}", lambda n: self.time(n, audio))
+                with busy_neighbours():
+                    self.each("  beside busy cores", lambda n: self.time_frames(n, audio))
             self.each("counting", lambda n: self.describe(n, duration))
             self.each("enhancing", lambda n: self.enhance(n, audio), self.trained())
         finally:
@@ -108,14 +119,19 @@ class Benchmark:
         self.seconds.setdefault(number, []).append(answer["seconds"])
         self.frame_ms.setdefault(number, []).extend(answer["frame_ms"])
 
+    def time_frames(self, number: int, audio: str) -> None:
+        answer = self.workers[number].ask("time", audio=audio)
+        self.busy_frame_ms.setdefault(number, []).extend(answer["frame_ms"])
+
     def describe(self, number: int, duration: float) -> None:
         row, worker = self.rows[number], self.workers[number]
         row |= worker.ask("describe")
         row |= worker.ask("costs")
         row["rtf"] = statistics.median(self.seconds[number]) / duration
-        if self.frame_ms[number]:
-            median, high = np.percentile(self.frame_ms[number], (50, 99))
-            row["frame_ms"] = {"median": float(median), "p99": float(high)}
+        for key, frames in (("frame_ms", self.frame_ms), ("busy_frame_ms", self.busy_frame_ms)):
+            if frames[number]:
+                median, high = np.percentile(frames[number], (50, 99))
+                row[key] = {"median": float(median), "p99": float(high)}
 
     def estimates(self, number: int) -> Path:
         """Folder of a model's estimates."""
@@ -149,9 +165,26 @@ class Benchmark:
                 row["rtf_ratio"] = median_ratio(self.seconds[number], self.seconds[baseline])
 
 
+@contextmanager
+def busy_neighbours() -> Iterator[None]:
+    """Keep all cores but one busy with products of matrices, which press on the caches too."""
+    work = "import numpy\nx = numpy.random.rand(700, 700)\nwhile True: x @ x"
+    environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, "1")}
+    call = [sys.executable, "-c", work]
+    neighbours = [subprocess.Popen(call, env=environment) for _ in range(cpu_cores() - 1)]
+    try:
+        time.sleep(1)  # until they have begun
+        yield
+    finally:
+        for neighbour in neighbours:
+            neighbour.kill()
+            neighbour.wait()
+
+
 def new_row(case: Case) -> dict:
     """Row of a model of which nothing is known yet."""
-    unknown = ("rtf", "rtf_ratio", "latency_ms", "frame_ms", "peak_mb", "added_mb", "num_params")
+    unknown = ("rtf", "rtf_ratio", "latency_ms", "frame_ms", "busy_frame_ms", "load_ms")
+    unknown += ("peak_mb", "added_mb", "num_params")
     unknown += ("macs_per_second", "sample_rate", "streams", "delay_ms", "lag_ms", *METRICS)
     row = {"model": case.name, "runs_as": case.runs_as, "trained_on": case.trained_on}
     return {**row, **dict.fromkeys(unknown), "error": None}
@@ -220,7 +253,11 @@ def table(rows: list[dict], noisy: dict[str, float]) -> str:
 
 
 def _cells(row: dict) -> list[str]:
-    frame, ratio = row["frame_ms"], row["rtf_ratio"]
+    ratio = row["rtf_ratio"]
+    alone, beside = (
+        f"{frame['median']:.2f}, {frame['p99']:.2f}" if frame else ""
+        for frame in (row["frame_ms"], row["busy_frame_ms"])
+    )
     scores = ["untrained"] * 2
     if row["trained_on"]:
         scores = [f"{row[key]:.2f}" for key in METRICS]
@@ -229,9 +266,11 @@ def _cells(row: dict) -> list[str]:
         f"{row['runs_as']}, {row['sample_rate'] / 1000:g} kHz",
         row["trained_on"] or "nothing",
         f"{row['latency_ms']:.3g}",
-        f"{frame['median']:.2f}, {frame['p99']:.2f}" if frame else "",
+        alone,
+        beside,
         f"{row['rtf']:.3f}",
         f"{ratio:.2f}" if ratio else "",
+        f"{row['load_ms']:.0f}",
         f"{row['peak_mb']} ({row['added_mb']})",
         f"{row['num_params'] / 1e6:.2f} M",
         f"{row['macs_per_second'] / 1e6:.0f}",

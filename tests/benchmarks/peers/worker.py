@@ -12,6 +12,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import soundfile
@@ -84,7 +85,9 @@ def main() -> None:
     try:
         model_class = getattr(importlib.import_module(module), name)
         imported = memory("VmRSS")
+        began = perf_counter()
         model = model_class(**json.loads(sys.argv[2]))
+        load_ms = 1000 * (perf_counter() - began)
     except Exception as error:  # a model that fails must not end the benchmark
         reply({"error": f"{type(error).__name__}: {error}"})
         raise
@@ -97,6 +100,7 @@ def main() -> None:
             "latency_ms": model.latency_ms,
             "delay_ms": 1000 * model.delay / model.sample_rate,
             "streams": model.streams,
+            "load_ms": load_ms,
             "peak_mb": peak // 1024,
             "added_mb": (peak - imported) // 1024,
         }
