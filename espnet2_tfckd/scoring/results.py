@@ -193,7 +193,8 @@ def print_results(rows: list[dict], dataset: str, results_dir: str | Path) -> No
     of_dataset = [row for row in rows if row["dataset"] == dataset]
     print(terminal_table(of_dataset))
     for sentence in comparison_sentences(of_dataset):
-        print(fill(sentence.replace("`", ""), width=100, break_on_hyphens=False), end="\n\n")
+        text = sentence.replace("`", "")
+        print(fill(text, 100, break_on_hyphens=False, break_long_words=False), end="\n\n")
     print(f"Results: {Path(results_dir) / 'RESULTS.md'}")
 
 

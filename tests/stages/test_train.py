@@ -490,8 +490,8 @@ class TestSpreading:
         with pytest.raises(ValueError, match="in each of 2 processes 0, a batch takes 2"):
             train(replace(training, ngpu=2, exp_dir=Path("exp/other")))
 
-    def test_nodes_without_an_allocation_are_refused(self, training, monkeypatch):
-        monkeypatch.delenv("SLURM_JOB_NUM_NODES", raising=False)
+    def test_nodes_without_an_allocation_are_refused(self, training, monkeypatch, slurm):
+        monkeypatch.delenv("SLURM_JOB_NUM_NODES")
         with pytest.raises(ValueError, match="--num_nodes 2 needs a Slurm allocation.*is none"):
             train(replace(training, num_nodes=2))
 
