@@ -87,5 +87,5 @@ COSTS = _by_key(
     Column("rtf", "RTF", is_gain=False),
 )
 COLUMNS = SCORES | COSTS
-#: The scores that are told where there is no room for all of them.
+#: The scores that are shown where there is no room for all of them.
 HEADLINES = ("si_sdr", "pesq_wb", "stoi", "dnsmos_ovrl")

@@ -9,18 +9,13 @@ from pathlib import Path
 
 from espnet2_tfckd.data.datadir import DataDir, read_scp
 from espnet2_tfckd.scoring.columns import COLUMNS, HEADLINES, SCORES
+from espnet2_tfckd.scoring.differences import comparison_sentences
 from espnet2_tfckd.scoring.gains import Gains, Scores, gains_over, input_snrs, scatter_plot
 from espnet2_tfckd.scoring.journal import read_journal
 from espnet2_tfckd.scoring.listening import Listening, data_uri, extremes, listen_in_turn
 from espnet2_tfckd.scoring.parallel import System
 from espnet2_tfckd.scoring.spectrogram import RANGE_DB, colour_scale
-from espnet2_tfckd.scoring.tables import (
-    GROUPS,
-    comparison_sentences,
-    explanations,
-    left_out,
-    score_header,
-)
+from espnet2_tfckd.scoring.tables import GROUPS, explanations, left_out, score_header
 
 NUM_EXTREMES = 10
 MEDIA_CHARACTERS = 16_000_000  # of sounds and pictures, all test sets together
@@ -129,7 +124,7 @@ def results_table(rows: Sequence[dict]) -> dict:
     Returns:
         ``header``; ``rows`` of cells with ``text``, ``value`` (to sort by) and ``note`` (number of
         a note, or None); ``notes``, in Markdown; ``help``, in Markdown; ``comparisons``, from
-        :func:`espnet2_tfckd.scoring.tables.comparison_sentences`.
+        :func:`espnet2_tfckd.scoring.differences.comparison_sentences`.
     """
     header, columns = score_header(rows)
     notes, body = [], []

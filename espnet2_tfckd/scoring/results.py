@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -13,13 +12,17 @@ from textwrap import fill
 from espnet2_tfckd.cli import atomic_write, read_json, write_json
 from espnet2_tfckd.data.datadir import read_data_dir
 from espnet2_tfckd.data.freshness import digest_of
+from espnet2_tfckd.scoring.differences import (
+    Comparison,
+    comparison_sentences,
+    differences_md,
+    paired_differences,
+)
 from espnet2_tfckd.scoring.parallel import System
 from espnet2_tfckd.scoring.tables import (
-    comparison_sentences,
     group_utterances,
     improvements,
     merge,
-    paired_differences,
     results_md,
     summarise,
     terminal_table,
@@ -85,54 +88,6 @@ def read_results(results_dir: str | Path) -> list[dict]:
     return rows
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """Two systems whose scores are to be compared utterance by utterance.
-
-    Attributes:
-        system: Name of the system.
-        other: Name of the one whose scores are subtracted.
-        experiment: Folder of the results of an experiment that compared such systems over several
-            seeds; None if there is none.
-        arm: Its arm that corresponds to ``system``.
-    """
-
-    system: str
-    other: str
-    experiment: Path | None = None
-    arm: str = ""
-
-    def over_seeds(self) -> dict | None:
-        """What the experiment found for the arm; None if it has no such arm.
-
-        Raises:
-            FileNotFoundError: If the folder has no ``experiment.json``.
-            ValueError: If that cannot be read.
-        """
-        if self.experiment is None:
-            return None
-        path = self.experiment / "experiment.json"
-        rows = read_json(path)
-        try:
-            found = [r for r in rows if r["kind"] == "comparison" and r["arm"] == self.arm]
-            if not found:
-                return None
-            first = found[0]  # the first arm that it is compared with is the baseline
-            return {
-                "folder": str(self.experiment),
-                "arm": self.arm,
-                "baseline": first["baseline"],
-                "num_seeds": first["num_seeds"],
-                "differences": {
-                    r["metric"]: [r["difference"], r["ci_low"], r["ci_high"]]
-                    for r in found
-                    if r["baseline"] == first["baseline"]
-                },
-            }
-        except (KeyError, TypeError) as error:
-            raise ValueError(f"{path} does not hold an experiment's results: {error}") from None
-
-
 def update_results(
     data_dir: str | Path,
     dataset: str,
@@ -184,7 +139,8 @@ def update_results(
     configs = {row["system"]: row["config"] for row in rows if row["config"]}
     write_json(results_dir / "results.json", rows)
     with atomic_write(results_dir / "RESULTS.md") as temporary:
-        temporary.write_text(results_md(rows, environment(), configs), encoding="utf-8")
+        text = results_md(rows, environment(), configs) + differences_md(rows)
+        temporary.write_text(text, encoding="utf-8")
     return rows
 
 

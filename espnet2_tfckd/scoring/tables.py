@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
-from espnet2_tfckd.scoring.columns import COLUMNS, COSTS, HEADLINES, SCORES
+from espnet2_tfckd.scoring.columns import COLUMNS, COSTS, SCORES
 
 GROUPS = {"snr_db": "SNR (dB)", "noise_kind": "noise"}
 MAX_SNR_VALUES = 8  # up to this many different SNRs are a group each; more are put into bins
@@ -132,33 +132,6 @@ def improvements(
     return rows
 
 
-def paired_differences(records: Sequence[dict], of_other: Sequence[dict]) -> dict:
-    """Mean differences of the scores of two systems, paired by utterance.
-
-    Args:
-        records: Scores of a system.
-        of_other: Scores of the system to subtract, on the same utterances.
-
-    Returns:
-        For each metric that scored any utterance in both, the mean and ``<metric>_ci95``, the
-        half-width of its 95 % interval.
-
-    Examples:
-        >>> one = [{"id": "a", "scores": {"stoi": 0.75}}, {"id": "b", "scores": {"stoi": 0.5}}]
-        >>> other = [{"id": "a", "scores": {"stoi": 0.5}}, {"id": "b", "scores": {"stoi": 0.25}}]
-        >>> paired_differences(one, other)
-        {'stoi': 0.25, 'stoi_ci95': 0.0}
-    """
-    others = {record["id"]: record["scores"] for record in of_other}
-    differences = {}
-    for key in SCORES:
-        pairs = [(r["scores"].get(key), others.get(r["id"], {}).get(key)) for r in records]
-        values = [a - b for a, b in pairs if None not in (a, b)]
-        if values:
-            differences[key], differences[f"{key}_ci95"] = mean_and_ci95(values)
-    return differences
-
-
 def _natural(group: str) -> tuple[float, str]:
     """Sort numbers and ranges by value, names alphabetically."""
     try:
@@ -239,7 +212,7 @@ def results_md(rows: Sequence[dict], environment: dict[str, str], configs: dict[
         body.append([row["dataset"], row["system"], str(row["num_utterances"]), *cells])
     parts += [markdown_table(header, body), "\n", explanations(rows)]
     parts += [f"\n[^{i}]: {note}\n" for i, note in enumerate(notes, 1)]
-    return "".join([*parts, *_comparison_section(rows), *_improvement_section(rows)])
+    return "".join([*parts, *_improvement_section(rows)])
 
 
 def score_header(rows: Sequence[dict]) -> tuple[list[str], list[str]]:
@@ -289,54 +262,6 @@ def _of_recognisers(rows: Sequence[dict]) -> str:
         "reference; from 0 to 1, lower is better. Task 1 metric: (STOI + 1 - WER) / 2 of the L3DAS "
         "challenges, from 0 to 1.\n"
     )
-
-
-def comparison_sentences(rows: Sequence[dict]) -> list[str]:
-    """What each compared system scores above the other one: a sentence each, in Markdown."""
-    sentences = []
-    for row in rows:
-        if compared := row.get("comparison"):
-            listed = _differences(compared, HEADLINES)
-            sentences.append(
-                f"{row['dataset']}: {row['system']} minus {compared['with']}, paired by utterance: "
-                f"{listed}. One training each: other seeds give other differences."
-            )
-        if seeds := row.get("over_seeds"):
-            listed = ", ".join(
-                f"{SCORES[key].name} {SCORES[key].text(difference, signed=True, with_unit=True)} "
-                f"[{SCORES[key].text(low, signed=True)}, {SCORES[key].text(high, signed=True)}]"
-                for key, (difference, low, high) in seeds["differences"].items()
-            )
-            sentences.append(
-                f"Over {seeds['num_seeds']} seeds, the experiment in `{seeds['folder']}` found for "
-                f"{seeds['arm']} minus {seeds['baseline']}: {listed}."
-            )
-    return list(dict.fromkeys(sentences))
-
-
-def _differences(compared: dict, keys: Iterable[str]) -> str:
-    return ", ".join(
-        f"{SCORES[key].name} {SCORES[key].text(compared[key], signed=True)}"
-        + (f" ± {SCORES[key].text(half)}" if (half := compared[f"{key}_ci95"]) is not None else "")
-        + (f" {SCORES[key].unit}" if SCORES[key].unit else "")
-        for key in keys
-        if key in compared
-    )
-
-
-def _comparison_section(rows: Sequence[dict]) -> list[str]:
-    compared = [row for row in rows if row.get("comparison")]
-    if not compared:
-        return []
-    columns = scored_columns([row["comparison"] for row in compared], SCORES)
-    header = ["dataset", "difference", *(SCORES[key].name for key in columns)]
-    body = [
-        [row["dataset"], f"{row['system']} minus {row['comparison']['with']}"]
-        + [SCORES[key].text_of(row["comparison"], signed=True) for key in columns]
-        for row in compared
-    ]
-    sentences = [f"{sentence}\n\n" for sentence in comparison_sentences(rows)]
-    return ["\n## Differences\n\n", *sentences, markdown_table(header, body)]
 
 
 def _improvement_section(rows: Sequence[dict]) -> list[str]:

@@ -8,10 +8,10 @@ from pathlib import Path
 from espnet2_tfckd.cli import name_and_path, parse_systems, run_command, systems_parser
 from espnet2_tfckd.compatibility import INSTALL_CI_SDR
 from espnet2_tfckd.data.datadir import read_data_dir
+from espnet2_tfckd.scoring.differences import Comparison
 from espnet2_tfckd.scoring.metrics import PROTOCOLS
 from espnet2_tfckd.scoring.parallel import score_systems
 from espnet2_tfckd.scoring.results import (
-    Comparison,
     journalled,
     print_results,
     read_results,
