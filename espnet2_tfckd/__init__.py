@@ -57,7 +57,8 @@ class _RegisterOnImport(importlib.abc.MetaPathFinder):
         def load_and_register(module) -> None:
             load(module)
             _register(module)
-            sys.meta_path.remove(self)
+            if self in sys.meta_path:
+                sys.meta_path.remove(self)
 
         spec.loader.exec_module = load_and_register
         return spec

@@ -63,7 +63,7 @@ students=("$expdir/enh_$distilled")
 [ "$train_baseline" = false ] || students=("$expdir/enh_$student" "${students[@]}")
 outputs=$expdir/outputs_${teacher}
 [ ! "$teacher_dir" -ef "$expdir/enh_$distilled" ] ||
-    option_error "--teacher_exp $teacher_exp is where this distillation's student goes: give another --expdir"
+    option_error "the teacher $teacher_dir lies where this distillation's student goes: give another --expdir"
 model_dirs=("$teacher_dir")
 for name in "${students[@]}"; do
     [ "$name" -ef "$teacher_dir" ] || model_dirs+=("$name")

@@ -19,7 +19,7 @@ from espnet2_tfckd.cli import at_least_one, atomic_write, read_json, run_command
 from espnet2_tfckd.data.alignment import align, lag
 from espnet2_tfckd.data.audio import write_audio
 from espnet2_tfckd.data.datadir import DataDir, read_data_dir
-from espnet2_tfckd.data.entries import decibels, read_channel, read_entry
+from espnet2_tfckd.data.entries import decibels, entry_shape, read_channel, read_entry
 from espnet2_tfckd.data.freshness import digest_of, made_of, without_stamps
 from espnet2_tfckd.data.locking import only_one
 from espnet2_tfckd.data.shards import SHARD_SIZE, process_in_shards
@@ -194,8 +194,9 @@ def _estimates(
 
 
 def _known_delay(record: Path, data: DataDir, teacher: Teacher) -> int:
-    """The delay of the teacher, which is measured once."""
-    identity = digest_of(teacher.identity)
+    """The delay of the teacher in samples, which is measured once at each rate."""
+    rate = entry_shape(next(iter(data.mixture.values())))[2]
+    identity = digest_of([teacher.identity, rate])
     known = read_json(record, default={})
     if known.get("teacher") != identity:
         known = {"teacher": identity, "delay": _delay(data, teacher)}

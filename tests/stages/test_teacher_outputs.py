@@ -12,6 +12,7 @@ import yaml
 from espnet2_tfckd.data.datadir import read_data_dir, read_scp
 from espnet2_tfckd.data.entries import read_entry
 from espnet2_tfckd.stages import teacher_outputs as stage
+from espnet2_tfckd.stages.format import format_data_dir
 from espnet2_tfckd.stages.teacher_outputs import teacher_outputs
 from espnet2_tfckd.training.task import EnhancementKDTask
 from tests.recipes import TINY
@@ -54,6 +55,16 @@ def test_a_commands_delay_and_rate_are_taken_out(data_dir, command, tmp_path, ca
         error = estimate[middle] - 0.5 * mixture[middle]
         # noise up to the band edge, which resampling weakens; one sample late, it would be 0.5
         assert np.square(error).mean() < 0.03 * np.square(mixture).mean()
+
+
+def test_the_delay_is_measured_once_at_each_rate(data_dir, command, tmp_path, capsys):
+    said = []
+    for fs in (RATE, RATE, RATE // 2):
+        format_data_dir(data_dir, tmp_path / f"at {fs}", fs=fs)
+        teacher_outputs(tmp_path / f"at {fs}", tmp_path / "out", command=command(DELAYED))
+        said.append(capsys.readouterr().out)
+    assert "delay: 640 samples (40.0 ms)" in said[0] and "delay: " not in said[1]
+    assert "delay: 640 samples (80.0 ms)" in said[2]
 
 
 def test_it_resumes_and_notices_another_teacher(data_dir, command, tmp_path, capsys, rewrite_audio):
