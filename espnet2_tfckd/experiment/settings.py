@@ -24,6 +24,7 @@ class Arm:
         distill_config: YAML of the distillation; None for an arm without distillation.
         tune: Whether the weight of the distillation loss is searched for on the validation set.
         weight_of: Arm whose tuned weight is used.
+        weight: Weight of the distillation loss; None for that of ``distill_config``.
         enh_args: ESPnet's options for this arm alone; they override those of the experiment.
         student_config: Options of another network, used instead of the experiment's student.
         teacher_command: A teacher that is a command with ``{input}`` and ``{output}``, instead of
@@ -35,6 +36,7 @@ class Arm:
     distill_config: Path | None = None
     tune: bool = False
     weight_of: str | None = None
+    weight: float | None = None
     enh_args: str = ""
     student_config: Path | None = None
     teacher_command: str | None = None
@@ -152,6 +154,13 @@ def _experiment(contents: object) -> Experiment:
     )
     for arm in experiment.arms.values():
         _check_arm(arm, experiment)
+    options = [experiment.enh_args, experiment.tuning.enh_args]
+    for text in (*options, *(arm.enh_args for arm in experiment.arms.values())):
+        if "--distill_weight" in text:
+            raise ValueError(
+                f"enh_args: {text!r} would not set the weight of the loss, which the plan sets for "
+                "every arm: give the arm a weight, or tune: true"
+            )
     return experiment
 
 
@@ -159,7 +168,7 @@ def _arm(name: str, options: object) -> Arm:
     known = [key for key in _names(Arm) if key != "name"]
     _check_keys(f"arm {name}", options, known, ["seeds"])
     options = {key: value for key, value in options.items() if value is not None}
-    _check_kinds(f"arm {name}", options, seeds=list, tune=bool)
+    _check_kinds(f"arm {name}", options, seeds=list, tune=bool, weight=(int, float))
     seeds = options["seeds"]
     if (
         not seeds
@@ -189,17 +198,22 @@ def _check_arm(arm: Arm, experiment: Experiment) -> None:
         )
     if arm.teacher_command and arm.distill_config is None:
         raise ValueError(f"arm {arm.name}: a teacher is of use only with a distill_config")
-    if arm.distill_config is None and (arm.tune or arm.weight_of):
+    sources = [
+        key for key in ("tune", "weight_of", "weight") if getattr(arm, key) not in (None, False)
+    ]
+    if arm.distill_config is None and sources:
         raise ValueError(f"arm {arm.name}: there is no weight without a distill_config")
-    if arm.tune and arm.weight_of:
-        raise ValueError(f"arm {arm.name}: tune and weight_of exclude each other")
+    if len(sources) > 1:
+        raise ValueError(f"arm {arm.name}: {' and '.join(sources)} exclude each other")
+    if arm.weight is not None and not 0 < arm.weight < float("inf"):
+        raise ValueError(f"arm {arm.name}: weight must be above 0, but is {arm.weight}")
     source = experiment.arms.get(arm.weight_of) if arm.weight_of else None
     if arm.weight_of and not (source and source.tune):
         raise ValueError(f"arm {arm.name}: weight_of must name an arm with tune: true")
     if source and (arm.teacher_command or source.teacher_command):
         raise ValueError(
             f"arm {arm.name}: weight_of is for arms with the experiment's teacher, not for those "
-            "with a teacher_command: give the weight as --distill_weight in enh_args"
+            "with a teacher_command: give the weight as weight"
         )
 
 

@@ -112,9 +112,9 @@ class Workspace:
         )
 
     def default_weight(self, arm: Arm) -> float | None:
-        """Weight of the distillation loss in the arm's YAML, or 1."""
-        if arm.distill_config is None:
-            return None
+        """The arm's weight of the distillation loss; else that of its distillation's YAML, or 1."""
+        if arm.weight is not None or arm.distill_config is None:
+            return arm.weight
         weight = read_yaml(arm.distill_config).get("distill_weight", 1.0)
         if not isinstance(weight, (int, float)) or isinstance(weight, bool) or weight <= 0:
             raise ValueError(
