@@ -2,14 +2,45 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from espnet2_tfckd.separator.convolution import ConvLayer, DenseBlock
-from espnet2_tfckd.separator.normalization import FeatureNorm
+from espnet2_tfckd.separator.dpdcrn import DPDCRNSeparator
+from espnet2_tfckd.separator.normalization import BatchNorm, FeatureNorm
+
+
+@torch.no_grad()
+def folded(separator: DPDCRNSeparator) -> DPDCRNSeparator:
+    """A copy of a trained network whose batch norms are part of the layers before them.
+
+    In encoder and decoder these are convolutions; in the dual-path blocks, the layer norm that ends
+    a path. Other norms stay.
+    """
+    separator = copy.deepcopy(separator).eval()
+    for layer in separator.modules():
+        if isinstance(layer, ConvLayer) and isinstance(layer.norm, BatchNorm):
+            conv = layer.get_submodule(layer.conv_name)
+            transposed = isinstance(conv, nn.ConvTranspose2d)
+            setattr(layer, layer.conv_name, fuse_conv_bn_eval(conv, layer.norm, transposed))
+            layer.norm = nn.Identity()
+    dual_path = separator.dual_path
+    for paths, norms in (
+        (dual_path.frequency, dual_path.frequency_norm),
+        (dual_path.time, dual_path.time_norm),
+    ):
+        for number, (path, norm) in enumerate(zip(paths, norms, strict=True)):
+            if isinstance(norm, BatchNorm):
+                scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+                path.gru_norm.weight *= scale
+                path.gru_norm.bias.sub_(norm.running_mean).mul_(scale).add_(norm.bias)
+                norms[number] = nn.Identity()
+    return separator
 
 
 class Memory:
@@ -69,7 +100,7 @@ class Norm(nn.Module):
     """A norm, as one scale and one shift: x * scale + shift.
 
     Args:
-        norm: The norm.
+        norm: The norm; the identity if :func:`folded` made it part of another layer.
         memory: Told about it.
         factor: Of its output.
 
@@ -77,8 +108,11 @@ class Norm(nn.Module):
         (1, C, 1, F), or (F, C) of a norm with one group, to the same.
     """
 
-    def __init__(self, norm: FeatureNorm, memory: Memory, factor: float = 1.0):
+    def __init__(self, norm: FeatureNorm | nn.Identity, memory: Memory, factor: float = 1.0):
         super().__init__()
+        self.factor, self.is_folded = factor, isinstance(norm, nn.Identity)
+        if self.is_folded:
+            return
         self.groups, self.eps = norm.groups, norm.eps
         self.is_cumulative = norm.scope == "cumulative"
         if self.is_cumulative:
@@ -88,6 +122,8 @@ class Norm(nn.Module):
         self.register_buffer("bias", (factor * norm.bias).view(shape))
 
     def forward(self, x: torch.Tensor, statistics: Statistics) -> torch.Tensor:
+        if self.is_folded:
+            return x if self.factor == 1 else self.factor * x
         axes = 3 if self.groups > 1 else (0, 1)
         mean = x.mean(axes, keepdim=True)
         if self.is_cumulative:
@@ -120,13 +156,15 @@ class PReLU(nn.Module):
 
 
 class Upsampling(nn.Module):
-    """A transposed convolution of 3 taps and stride 2 along frequency, (1, C, 1, F) to 2F + 1 bins.
+    """A transposed convolution of 3 taps and stride 2 along frequency, (1, C, 1, F) to F' bins.
 
-    Bin 2k of its output is made of bins k - 1 and k of its input, bin 2k + 1 of bin k alone.
+    Bin 2k of its output is made of bins k - 1 and k of its input, bin 2k + 1 of bin k alone. The
+    first F' of its 2F + 1 bins are given.
     """
 
-    def __init__(self, deconv: nn.ConvTranspose2d):
+    def __init__(self, deconv: nn.ConvTranspose2d, wanted: int):
         super().__init__()
+        self.wanted = wanted
         first, second, third = deconv.weight.detach()[:, :, 0].transpose(0, 1).unbind(2)
         even = torch.stack([third, first], 2)
         odd = torch.stack([torch.zeros_like(second), second], 2)
@@ -139,16 +177,16 @@ class Upsampling(nn.Module):
         bins = x.shape[3] + 1
         pairs = F.conv2d(x, self.kernel, self.bias, padding=(0, 1))
         pairs = pairs.view(1, self.channels, 2, bins).transpose(2, 3)
-        return pairs.reshape(1, self.channels, 1, 2 * bins)[..., :-1]
+        return pairs.reshape(1, self.channels, 1, 2 * bins)[..., : self.wanted]
 
 
 class Layer(nn.Module):
-    """A (transposed) convolution along frequency, norm and PReLU, (1, C, 1, F) to (1, C, 1, F')."""
+    """A (transposed) convolution along frequency, norm and PReLU, (1, C, 1, F) to F' bins."""
 
-    def __init__(self, layer: ConvLayer, memory: Memory):
+    def __init__(self, layer: ConvLayer, bins: int, memory: Memory):
         super().__init__()
         conv = layer.get_submodule(layer.conv_name)
-        self.conv = Upsampling(conv) if isinstance(conv, nn.ConvTranspose2d) else conv
+        self.conv = Upsampling(conv, bins) if isinstance(conv, nn.ConvTranspose2d) else conv
         self.norm = Norm(layer.norm, memory)
         self.prelu = PReLU(layer.prelu.weight, (1, -1, 1, 1))
 

@@ -26,6 +26,7 @@ from espnet2_tfckd.deploy.onnx_layers import (
     PReLU,
     Statistics,
     Upsampling,
+    folded,
 )
 from espnet2_tfckd.separator.convolution import PointwiseLayer
 from espnet2_tfckd.separator.dpdcrn import DPDCRNSeparator
@@ -54,18 +55,26 @@ class StreamingNetwork(nn.Module):
     def __init__(self, separator: DPDCRNSeparator, bins: int):
         super().__init__()
         self.microphones, self.ref_channel = separator.microphones, separator.ref_channel
-        self.bins, self.memory = bins, Memory()
+        self.memory = Memory()
         self.inputs = self.memory.inputs
         self.inputs["mixture"] = [1, 2 * separator.microphones, 1, bins]
-        narrow = (bins // 2 + 1 - 3) // 2 + 1  # bins between encoder and decoder
+        sizes = separator.bins_of(bins)
+        separator = folded(separator)
+        self.compressed = separator.compressed
         with torch.no_grad():
             encoder, decoder = separator.encoder, separator.decoder
-            self.encoder = nn.ModuleList([Layer(layer, self.memory) for layer in encoder[:2]])
-            self.encoder_dense = Dense(encoder[2], "encoder", narrow, self.memory)
-            self.dual_path = _DualPath(separator.dual_path, narrow, self.memory)
-            self.decoder_dense = Dense(decoder[0], "decoder", narrow, self.memory)
-            self.decoder = Layer(decoder[1], self.memory)
-            self.output = Upsampling(decoder[2].deconv)
+            self.encoder = nn.ModuleList(
+                Layer(layer, size, self.memory)
+                for layer, size in zip(encoder[:-1], sizes[1:], strict=True)
+            )
+            self.encoder_dense = Dense(encoder[-1], "encoder", sizes[-1], self.memory)
+            self.dual_path = _DualPath(separator.dual_path, sizes[-1], self.memory)
+            self.decoder_dense = Dense(decoder[0], "decoder", sizes[-1], self.memory)
+            self.decoder = nn.ModuleList(
+                Layer(layer, size, self.memory)
+                for layer, size in zip(decoder[1:-1], sizes[-2:0:-1], strict=True)
+            )
+            self.output = Upsampling(decoder[-1].deconv, bins)
         if self.memory.norms:
             size = [1, 2 * sum(self.memory.norms), 1, 1]
             self.memory.remember("averages", size)
@@ -91,13 +100,15 @@ class StreamingNetwork(nn.Module):
     def _run(self, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         mixture, kept = given["mixture"], {}
         statistics = Statistics(given, self.memory.norms)
-        x = mixture
+        x = self.compressed(mixture)
         for layer in self.encoder:
             x = layer(x, statistics)
         x = self.encoder_dense(x, given, kept, statistics)
         x = self.dual_path(x, given, kept, statistics)
         x = self.decoder_dense(x, given, kept, statistics)
-        mask = self.output(self.decoder(x, statistics))[..., : self.bins]
+        for layer in self.decoder:
+            x = layer(x, statistics)
+        mask = self.output(x)
         if self.microphones > 1:
             mixture = mixture[:, [self.ref_channel, self.microphones + self.ref_channel]]
         return {"estimate": masked(mixture, mask), **kept, **statistics.after()}

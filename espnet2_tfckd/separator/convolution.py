@@ -30,8 +30,9 @@ class ConvLayer(nn.Module):
         self.norm = instance_norm(channels, scope)
         self.prelu = nn.PReLU(channels)
 
-    def forward(self, x: torch.Tensor, stream: Stream) -> torch.Tensor:
-        return self.activate(self.get_submodule(self.conv_name)(x), stream)
+    def forward(self, x: torch.Tensor, stream: Stream, bins: int | None = None) -> torch.Tensor:
+        """``bins``: how many of the output are wanted, of a transposed convolution; all if None."""
+        return self.activate(self.get_submodule(self.conv_name)(x)[..., :bins], stream)
 
     def activate(self, x: torch.Tensor, stream: Stream) -> torch.Tensor:
         return prelu(self.norm(x, stream), self.prelu.weight)

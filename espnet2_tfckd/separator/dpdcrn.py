@@ -19,7 +19,7 @@ from espnet2_tfckd.separator.stream import Stream
 class DPDCRNSeparator(AbsSeparator):
     """Dual-path dilated convolutional recurrent network with a complex ratio mask.
 
-    Two strided convolutions and a dilated dense block encode the spectrum, dual-path blocks
+    Strided convolutions and a dilated dense block encode the spectrum, dual-path blocks
     (self-attention and GRU along frequency and along time) transform it, a mirrored decoder yields
     a polar mask, bounded by tanh in magnitude. There are no skip connections. As published,
     attention over time and the norms see the whole utterance; with ``causal`` nothing looks ahead,
@@ -30,6 +30,9 @@ class DPDCRNSeparator(AbsSeparator):
         num_spk: Number of outputs; enhancement has one.
         channels: Width C of encoder and decoder, a multiple of ``2 * heads``.
         blocks: Dual-path blocks in the bottleneck.
+        strided_layers: Convolutions of stride 2 along frequency before the dense block, and as many
+            transposed ones after the decoder's, at least 2. Of 257 bins, the blocks between them
+            see 64, as published, or 32 with 3 layers, 16 with 4.
         dense_depth: Layers of each dense block; the last has dilation ``2 ** (dense_depth - 1)``.
         heads: Attention heads.
         microphones: Channels M of the mixture.
@@ -38,7 +41,10 @@ class DPDCRNSeparator(AbsSeparator):
         attention_window: For a causal network, the number of frames that attention over time sees:
             a frame itself and those before it; 0 for no attention over time.
         causal_norm: For a causal network, the frames whose statistics norms use: ``cumulative`` for
-            all so far, ``frame`` for the frame alone.
+            all so far, ``frame`` for the frame alone, ``batch`` for those of training batches,
+            which cost nothing in an exported network.
+        input_power: Power to which the network sees magnitudes. Below 1, it sees quiet sounds
+            better, and levels differ less, which ``causal_norm: batch`` does not even out.
 
     Raises:
         ValueError: If a size does not fit the others.
@@ -61,6 +67,7 @@ class DPDCRNSeparator(AbsSeparator):
         num_spk: int = 1,
         channels: int = 64,
         blocks: int = 1,
+        strided_layers: int = 2,
         dense_depth: int = 4,
         heads: int = 4,
         microphones: int = 1,
@@ -68,18 +75,24 @@ class DPDCRNSeparator(AbsSeparator):
         causal: bool = False,
         attention_window: int = 32,
         causal_norm: str = "cumulative",
+        input_power: float = 1.0,
     ):
         super().__init__()
         if attention_window < 0:
             raise ValueError(f"attention_window must not be negative, but is {attention_window}")
         if causal_norm not in SCOPES[1:]:
-            raise ValueError(f"causal_norm must be cumulative or frame, not {causal_norm!r}")
+            raise ValueError(f"causal_norm must be one of {SCOPES[1:]}, not {causal_norm!r}")
+        if strided_layers < 2:
+            raise ValueError(f"strided_layers must be at least 2, but is {strided_layers}")
+        if not 0 < input_power <= 1:
+            raise ValueError(f"input_power must be above 0 and at most 1, but is {input_power}")
         self.causal = causal
         scope, window = (causal_norm, attention_window) if causal else ("utterance", None)
         _check_sizes(input_dim, num_spk, channels, heads, microphones, ref_channel)
         self._num_spk = num_spk
         self.microphones = microphones
         self.ref_channel = ref_channel
+        self.input_power = input_power
         kernel, stride = (1, 3), (1, 2)
         self.encoder = nn.ModuleList(
             [
@@ -89,6 +102,14 @@ class DPDCRNSeparator(AbsSeparator):
                     conv=nn.Conv2d(2 * microphones, channels, kernel, stride, padding=(0, 1)),
                 ),
                 ConvLayer(channels, scope, conv=nn.Conv2d(channels, channels, kernel, stride)),
+                *(
+                    ConvLayer(
+                        channels,
+                        scope,
+                        conv=nn.Conv2d(channels, channels, kernel, stride, padding=(0, 1)),
+                    )
+                    for _ in range(strided_layers - 2)
+                ),
                 DenseBlock(channels, dense_depth, scope),
             ]
         )
@@ -98,8 +119,13 @@ class DPDCRNSeparator(AbsSeparator):
         self.decoder = nn.ModuleList(
             [
                 DenseBlock(channels, dense_depth, scope),
-                ConvLayer(
-                    channels, scope, deconv=nn.ConvTranspose2d(channels, channels, kernel, stride)
+                *(
+                    ConvLayer(
+                        channels,
+                        scope,
+                        deconv=nn.ConvTranspose2d(channels, channels, kernel, stride),
+                    )
+                    for _ in range(strided_layers - 1)
                 ),
                 output,
             ]
@@ -205,16 +231,38 @@ class DPDCRNSeparator(AbsSeparator):
         Returns:
             Three lists of (B, C, T, F'); the decoder's last is the unbounded mask, (B, 2, T, F).
         """
-        bins = x.shape[-1]
+        bins = self.bins_of(x.shape[-1])
+        x = self.compressed(x)
         encoder = []
         for layer in self.encoder:
             x = layer(x, stream)
             encoder.append(x)
         bottleneck = self.dual_path(x, stream, all_blocks)
         decoder = [self.decoder[0](bottleneck[-1], stream)]
-        decoder.append(self.decoder[1](decoder[-1], stream))
-        decoder.append(self.decoder[2].deconv(decoder[-1])[..., :bins])
+        for layer, size in zip(self.decoder[1:-1], bins[-2:0:-1], strict=True):
+            decoder.append(layer(decoder[-1], stream, size))
+        decoder.append(self.decoder[-1].deconv(decoder[-1])[..., : bins[0]])
         return encoder, bottleneck, decoder
+
+    def bins_of(self, bins: int) -> list[int]:
+        """Bins of the spectrum and after each strided layer.
+
+        Examples:
+            >>> DPDCRNSeparator(257, channels=16, strided_layers=4).bins_of(257)
+            [257, 129, 64, 32, 16]
+        """
+        sizes = [bins]
+        for layer in self.encoder[:-1]:
+            sizes.append((sizes[-1] + 2 * layer.conv.padding[1] - 3) // 2 + 1)
+        return sizes
+
+    def compressed(self, x: torch.Tensor) -> torch.Tensor:
+        """The spectrum with its magnitudes raised to ``input_power``, (B, 2M, T, F) to the same."""
+        if self.input_power == 1:
+            return x
+        real, imaginary = x.chunk(2, 1)
+        power = real.square() + imaginary.square() + 1e-8
+        return x * power.pow((self.input_power - 1) / 2).repeat(1, 2, 1, 1)
 
 
 def _floored(spectrum: torch.Tensor) -> torch.Tensor:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import torch
-from torch import nn
+from torch import distributed, nn
 from torch.nn import functional as F
 
 from espnet2_tfckd.separator.stream import Stream
 
-SCOPES = ("utterance", "cumulative", "frame")
+SCOPES = ("utterance", "cumulative", "frame", "batch")
 
 
 class FeatureNorm(nn.Module):
@@ -72,11 +72,45 @@ class FeatureNorm(nn.Module):
         return mean, (power - mean**2).clamp_min(0)
 
 
-def instance_norm(channels: int, scope: str) -> FeatureNorm:
+class BatchNorm(nn.BatchNorm2d):
+    """Each channel normalised by the statistics of the batch; after training, by their averages.
+
+    A trained network then only scales and shifts, which an export folds into the layer before. A
+    batch that is spread over the processes of a training has the statistics of all of it, on
+    processors too, unlike :class:`torch.nn.SyncBatchNorm`.
+
+    Shape:
+        (B, C, T, F) to (B, C, T, F).
+    """
+
+    def forward(self, x: torch.Tensor, stream: Stream | None = None) -> torch.Tensor:
+        is_spread = distributed.is_available() and distributed.is_initialized()
+        if not (self.training and is_spread):
+            return super().forward(x)
+        from torch.distributed.nn.functional import all_reduce  # with gradients
+
+        count = x.new_tensor(x.numel() // self.num_features)
+        distributed.all_reduce(count)
+        mean = all_reduce(x.sum((0, 2, 3))) / count
+        centred = x - mean.view(-1, 1, 1)
+        variance = all_reduce(centred.square().sum((0, 2, 3))) / count
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        return torch.addcmul(self.bias.view(-1, 1, 1), centred, scale.view(-1, 1, 1))
+
+
+def instance_norm(channels: int, scope: str) -> nn.Module:
     """Normalise each channel by its own statistics."""
+    if scope == "batch":
+        return BatchNorm(channels)
     return FeatureNorm(channels, channels, 1e-5, scope)
 
 
-def global_norm(channels: int, scope: str) -> FeatureNorm:
-    """Normalise all channels by the same statistics."""
+def global_norm(channels: int, scope: str) -> nn.Module:
+    """Normalise all channels by the same statistics, or each by those of the batch."""
+    if scope == "batch":
+        return BatchNorm(channels)
     return FeatureNorm(channels, 1, 1e-8, scope)

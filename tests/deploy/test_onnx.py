@@ -23,6 +23,7 @@ from espnet2_tfckd.deploy.onnx_streaming import StreamingNetwork
 from espnet2_tfckd.deploy.streaming import separated
 from espnet2_tfckd.models.configuration import Rate
 from espnet2_tfckd.separator.dpdcrn import DPDCRNSeparator
+from espnet2_tfckd.separator.normalization import BatchNorm
 from espnet2_tfckd.stages.export import export_model
 
 CHECKPOINT = "valid.loss.best.pth"
@@ -110,6 +111,15 @@ VARIANTS = {
     "norms of a frame": {"causal_norm": "frame"},
     "three microphones": {"microphones": 3, "ref_channel": 1},
     "shallow": {"dense_depth": 2},
+    "norms of batches": {"causal_norm": "batch", "blocks": 2},
+    "few bins": {"strided_layers": 4},
+    "compressed input": {"input_power": 0.3, "microphones": 2},
+    "for devices": {
+        "causal_norm": "batch",
+        "strided_layers": 3,
+        "input_power": 0.3,
+        "attention_window": 0,
+    },
 }
 
 
@@ -124,11 +134,15 @@ def test_every_causal_variant_gives_what_torch_gives(variant, tmp_path):
         "attention_window": 5,
         **VARIANTS[variant],
     }
-    separator = DPDCRNSeparator(65, **options).eval()
+    separator = DPDCRNSeparator(65, **options)
     with torch.no_grad():
+        for norm in separator.modules():  # as training would leave them
+            if isinstance(norm, BatchNorm):
+                norm.running_mean.normal_()
+                norm.running_var.uniform_(0.5, 2)
         for name, parameter in separator.named_parameters():
             parameter += 0.1 * torch.randn_like(parameter) + 0.9 * name.endswith("prelu.weight")
-    network = StreamingNetwork(separator, 65).eval()
+    network = StreamingNetwork(separator.eval(), 65).eval()
     path = tmp_path / "streaming.onnx"
     zeros = {name: torch.zeros(shape) for name, shape in network.inputs.items()}
     onnx_export.write_network(network, path, zeros, network.outputs, dict.fromkeys(FACTS, 0))

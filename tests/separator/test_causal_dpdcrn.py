@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from torch import distributed
 
 from espnet2_tfckd.separator.dpdcrn import DPDCRNSeparator
-from espnet2_tfckd.separator.normalization import FeatureNorm
+from espnet2_tfckd.separator.normalization import BatchNorm, FeatureNorm
 from espnet2_tfckd.separator.stream import Stream
+from tests.ranks import WORLD, on_ranks
 
 BINS, FRAMES = 33, 40
-VARIANTS = [("cumulative", 8), ("frame", 8), ("cumulative", 1), ("frame", 0)]
+VARIANTS = [("cumulative", 8), ("frame", 8), ("cumulative", 1), ("frame", 0), ("batch", 8)]
 
 
 def network(norm="cumulative", window=8, **sizes):
@@ -126,7 +128,10 @@ def test_an_offline_network_refuses_to_stream():
     ("options", "message"),
     [
         (dict(attention_window=-1), "attention_window must not be negative"),
-        (dict(causal_norm="batch"), "causal_norm must be cumulative or frame"),
+        (dict(causal_norm="utterance"), "causal_norm must be one of"),
+        (dict(strided_layers=1), "strided_layers must be at least 2"),
+        (dict(input_power=0.0), "input_power must be above 0"),
+        (dict(input_power=1.5), "input_power must be above 0"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(options, message):
@@ -164,6 +169,63 @@ def test_frame_statistics_are_those_of_the_frame():
     x = 3 + torch.randn(2, 4, 6, 5)
     result = FeatureNorm(4, 4, 1e-5, "frame")(x, Stream())
     torch.testing.assert_close(result, torch.nn.functional.layer_norm(x, (5,)))
+
+
+def normalised_by_batch() -> dict:
+    """Output, gradients and averages of a batch norm that sees this process's part of a batch."""
+    torch.manual_seed(0)
+    norm, x, target = BatchNorm(3), 2 + torch.randn(4, 3, 5, 6), torch.randn(4, 3, 5, 6)
+    if distributed.is_initialized():
+        x, target = (y.chunk(WORLD)[distributed.get_rank()] for y in (x, target))
+    x.requires_grad_()
+    result = norm(x)
+    (result - target).square().sum().backward()
+    averages = {name: value.clone() for name, value in norm.named_buffers()}
+    return {"result": result.detach(), "of_x": x.grad, "of_weight": norm.weight.grad, **averages}
+
+
+def test_batch_statistics_are_those_of_all_processes(tmp_path):
+    """Without processes, they are torch's own."""
+    whole, parts = normalised_by_batch(), on_ranks(tmp_path, normalised_by_batch)
+    for name in ("result", "of_x"):
+        torch.testing.assert_close(torch.cat([part[name] for part in parts]), whole[name])
+    torch.testing.assert_close(sum(part["of_weight"] for part in parts), whole["of_weight"])
+    for name in ("running_mean", "running_var", "num_batches_tracked"):
+        for part in parts:
+            torch.testing.assert_close(part[name], whole[name])
+
+
+def test_after_training_a_batch_norm_does_not_depend_on_the_batch():
+    separator = network("batch").train()
+    spectrum = mixture(2, FRAMES, BINS)
+    offline(separator, spectrum)
+    with torch.no_grad():
+        alone, together = (offline(separator.eval(), x) for x in (spectrum[:1], spectrum))
+    torch.testing.assert_close(alone, together[:1], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("layers", [2, 3, 4])
+@pytest.mark.parametrize("bins", [257, 161, 129, 65, 33])
+def test_every_strided_layer_halves_the_bins(layers, bins):
+    separator = DPDCRNSeparator(bins, channels=4, heads=1, strided_layers=layers)
+    (estimate,), _, others = separator(mixture(1, 3, bins), None, {"feature_sets": True})
+    encoder, bottleneck, decoder = others["feature_sets"].values()
+    sizes = [layer.shape[3] for layer in encoder]
+    assert estimate.shape == (1, 3, bins)
+    assert separator.bins_of(bins) == [bins, *sizes[:-1]] and len(sizes) == layers + 1
+    assert all(
+        -(-one // 2) - next_ in (0, 1)
+        for one, next_ in zip([bins, *sizes[:-2]], sizes[:-1], strict=True)
+    )
+    assert [layer.shape[3] for layer in decoder] == [sizes[-1], *sizes[-3::-1], bins]
+
+
+def test_the_input_power_compresses_magnitudes_and_keeps_phases():
+    separator = DPDCRNSeparator(9, channels=4, heads=1, input_power=0.3)
+    spectrum = 10 * mixture(1, 2, 5, 9)  # of 2 microphones
+    compressed = separator.compressed(torch.cat([spectrum.real, spectrum.imag], 1))
+    expected = torch.polar(spectrum.abs() ** 0.3, spectrum.angle())
+    torch.testing.assert_close(torch.complex(*compressed.chunk(2, 1)), expected)
 
 
 def test_gradients_are_finite_for_silence():
