@@ -28,6 +28,7 @@ _DISTILLATION_OPTIONS = (
     "distiller_conf",
     "distill_weight",
     "distill_updates",
+    "distill_every",
     "student_features",
     "teacher_config",
     "teacher_features",

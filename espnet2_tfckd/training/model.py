@@ -40,14 +40,17 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
         distill_weight: Weight of the distillation loss beside the enhancement loss.
         distill_updates: Training batches over which that weight falls linearly to 0; if 0, it
             stays.
+        distill_every: One training batch in so many is distilled, with so many times the weight;
+            at the others the teacher does not run. (As regularisers are applied lazily in arXiv
+            1912.04958.)
         student_tap: Where the student's features are; needed unless its separator hands them out
             itself, as DPDCRN does.
         teacher_tap: The same of the teacher.
         kwargs: Arguments of :class:`ESPnetEnhancementModel`, for the student.
 
     Raises:
-        ValueError: If weight or updates are negative, or the two models normalise the mixture
-            differently.
+        ValueError: If weight or updates are negative, ``distill_every`` is below 1, or the two
+            models normalise the mixture differently.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
         distiller: AbsDistiller,
         distill_weight: float = 1.0,
         distill_updates: int = 0,
+        distill_every: int = 1,
         student_tap: FeatureTap | None = None,
         teacher_tap: FeatureTap | None = None,
         **kwargs,
@@ -66,7 +70,10 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
             raise ValueError(f"distill_weight must not be negative, but is {distill_weight}")
         if distill_updates < 0:
             raise ValueError(f"distill_updates must not be negative, but is {distill_updates}")
+        if distill_every < 1:
+            raise ValueError(f"distill_every must be at least 1, but is {distill_every}")
         self.distill_weight, self.distill_updates = distill_weight, distill_updates
+        self.distill_every = distill_every
         self.student_tap, self.teacher_tap = student_tap, teacher_tap
         for option in ("normalize_variance", "normalize_variance_per_ch"):
             if distiller.uses_reference and getattr(self, option):
@@ -108,8 +115,9 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
             _estimate.reset(token)
 
     def forward_enhance(self, speech_mix, speech_lengths, additional=None, fs=None):
-        """As ESPnet's; in training, ``others["distill"]`` holds (student, teacher) inputs."""
-        if not self.training:
+        """As ESPnet's; of a batch to distil, ``others["distill"]`` holds what is compared."""
+        is_due = self.distill_every == 1 or int(self.distiller.updates) % self.distill_every == 0
+        if not (self.training and is_due):
             return super().forward_enhance(speech_mix, speech_lengths, additional, fs)
         mixture = (speech_mix, speech_lengths, additional, fs)
         outputs, student = with_features(
@@ -142,9 +150,29 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
         loss, stats, weight, perm = super().forward_loss(
             speech_pre, speech_lengths, feature_mix, feature_pre, others, speech_ref, *args, **kw
         )
-        if distill is None:
+        if not self.training:
             return loss, stats, weight, perm
-        student, teacher, fs = distill
+        self.distiller.updates += 1
+        parts = {"enh_loss": loss.detach()}
+        loss = self.distiller.enhancement_weight * loss
+        if distill is None:  # DistributedDataParallel wants a gradient of every parameter
+            loss = loss + 0 * sum(p.sum() for p in self.distiller.parameters())
+        else:
+            kd_loss, kd_stats = self._compared(*distill, speech_ref, speech_lengths)
+            loss = loss + self.distill_every * self.present_weight() * kd_loss
+            parts |= {"kd_loss": kd_loss.detach(), **kd_stats}
+        stats |= force_gatherable({"loss": loss.detach(), **parts}, loss.device)
+        return loss, stats, weight, perm
+
+    def _compared(
+        self,
+        student: DistillInputs,
+        teacher: DistillInputs,
+        fs: int | None,
+        speech_ref: list[torch.Tensor],
+        speech_lengths: torch.Tensor,
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The distiller's loss and its parts."""
         if self.distiller.uses_reference:
             waveform = speech_ref[0]
             if waveform.dim() == 3:  # as ESPnet chooses it
@@ -152,19 +180,8 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
             with torch.no_grad():
                 reference, _ = self.encoder(waveform, speech_lengths, fs=fs)
             student, teacher = (replace(x, reference=reference) for x in (student, teacher))
-        self.distiller.updates += 1
-        with torch.autocast(loss.device.type, enabled=False):
-            kd_loss, kd_stats = self.distiller(student, teacher)
-        enhancement_loss = loss
-        loss = self.distiller.enhancement_weight * loss + self.present_weight() * kd_loss
-        parts = {
-            "loss": loss.detach(),
-            "enh_loss": enhancement_loss.detach(),
-            "kd_loss": kd_loss.detach(),
-            **kd_stats,
-        }
-        stats |= force_gatherable(parts, loss.device)
-        return loss, stats, weight, perm
+        with torch.autocast(speech_ref[0].device.type, enabled=False):
+            return self.distiller(student, teacher)
 
     def present_weight(self) -> float:
         """Weight of the distillation loss at the present update."""

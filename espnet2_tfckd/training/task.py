@@ -84,6 +84,12 @@ class EnhancementKDTask(EnhancementTask):
             default=0,
             help="Training batches over which that weight falls linearly to 0; if 0, it stays",
         )
+        group.add_argument(
+            "--distill_every",
+            type=int,
+            default=1,
+            help="Distil one training batch in so many, with so many times the weight",
+        )
 
     @classmethod
     def optional_data_names(cls, train: bool = True, inference: bool = False) -> tuple[str, ...]:
@@ -140,6 +146,7 @@ class EnhancementKDTask(EnhancementTask):
             distiller=distiller,
             distill_weight=args.distill_weight,
             distill_updates=args.distill_updates,
+            distill_every=args.distill_every,
             student_tap=student_tap,
             teacher_tap=teacher_tap,
             encoder=student.encoder,

@@ -48,6 +48,20 @@ def test_the_weight_may_fall_to_nothing(tmp_path, teacher_files):
         torch.testing.assert_close(stats["loss"], stats["enh_loss"] + weight * stats["kd_loss"])
 
 
+def test_one_batch_in_several_may_be_distilled(tmp_path, teacher_files):
+    model = build(tmp_path / "kd", teacher_files, distill_weight=0.5, distill_every=3).train()
+    heard = []
+    model.teacher.separator.register_forward_hook(lambda *_: heard.append(1))
+    for number in range(7):
+        loss, stats, _ = model(**batch())
+        loss.backward()
+        assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
+        assert ("kd_loss" in stats) == (number % 3 == 0)
+        expected = stats["enh_loss"] + 3 * 0.5 * stats.get("kd_loss", 0)
+        torch.testing.assert_close(stats["loss"], expected)
+    assert len(heard) == 3 and model.distiller.updates == 7
+
+
 def test_a_scheme_may_put_off_the_enhancement_loss(tmp_path, teacher_files):
     scheme = {"distiller": "two_step", "distiller_conf": {"first_updates": 1}}
     model = build(tmp_path / "kd", teacher_files, **scheme).train()
@@ -206,6 +220,7 @@ def test_a_damaged_teacher_checkpoint_is_refused_by_name(tmp_path, teacher_files
         ({"separator": "rnn", "separator_conf": {"num_spk": 1}}, "RNNSeparator offers no feature"),
         ({"distill_weight": -1.0}, "distill_weight must not be negative"),
         ({"distill_updates": -1}, "distill_updates must not be negative"),
+        ({"distill_every": 0}, "distill_every must be at least 1"),
         ({"model_conf": {"normalize_variance": True}}, "normalize_variance differs"),
         (
             {"distiller": "dispatch", "distiller_conf": {}}

@@ -24,14 +24,18 @@ from tests.training.distilling import batch, build, kd_options
 
 
 def gradients(folder: Path, teacher: Path) -> dict[str, torch.Tensor]:
-    """Gradients of a batch, of which every process sees its share, in double precision."""
+    """Gradients of a batch, of which every process sees its share, in double precision.
+
+    They are summed over two passes, of which one is distilled.
+    """
     ranks = distributed.get_world_size() if distributed.is_initialized() else 1
     rank = distributed.get_rank() if ranks > 1 else 0
-    model = build(folder / str(rank), teacher).double().train()
+    model = build(folder / str(rank), teacher, distill_every=2).double().train()
     wrapped = DistributedDataParallel(model) if ranks > 1 else model
     share = {name: signal[rank::ranks].double() for name, signal in batch().items()}
-    loss, _, _ = wrapped(**share)
-    loss.backward()
+    for _ in range(2):
+        loss, _, _ = wrapped(**share)
+        loss.backward()
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
