@@ -403,11 +403,9 @@ publish() {
 }
 
 export_onnx() {
-    local quantise=()
-    [ "$onnx_int8" = false ] || quantise=(--quantise --data_dir "$data_feats/${test_sets%% *}")
     if grep -q '^separator: dpdcrn' "$distilled_dir/config.yaml"; then
         here export --exp_dir "$distilled_dir" --inference_model "$inference_model" \
-            ${model_license:+--license "$model_license"} ${quantise[@]+"${quantise[@]}"}
+            ${model_license:+--license "$model_license"}
     else
         echo "not exported: only DPDCRN can be"
     fi

@@ -55,7 +55,6 @@ overwrite=false         empty the directory of a training that had other data or
 train_baseline=true     also train the student without a teacher
 enh_args=               more ESPnet options for every training: '--max_epoch 2'
 inference_model=valid.loss.best.pth  checkpoint of each model to use
-onnx_int8=false         also write networks with weights of 8 bits in stage 12, and measure their loss
 scoring_protocol=       metrics of stage 9 (default: all)
 experiment_results=     results of an experiment, whose differences over seeds stage 9 shows beside its own
 asr_model=              recogniser of stage 10: model on the hub or its folder, or pocketsphinx

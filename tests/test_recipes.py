@@ -131,13 +131,6 @@ class TestAllStages:
         assert "license: cc0-1.0" in card and "**this model**" in card
         assert (exp_dir / "hub" / "samples" / "enhanced.wav").exists()
 
-    def test_networks_of_8_bits_are_exported_on_request(self, repository, recipe):
-        done = front_door(repository, "--stage", "12", "--stop_stage", "12", "--onnx_int8", "true")
-        assert done.returncode == 0, done.stdout + done.stderr
-        folder = recipe / "exp" / "enh_student_distill" / "onnx"
-        int8 = json.loads((folder / "meta.json").read_text())["models"]["offline"]["int8"]
-        assert (folder / int8["file"]).exists() and int8["num_utterances"] == 2
-
     def test_the_distilled_student_is_packed_without_teacher_and_distiller(self, recipe):
         exp_dir = recipe / "exp" / "enh_student_distill"
         packed = exp_dir / "enh_student_distill_valid.loss.best.zip"

@@ -138,7 +138,7 @@ def _outcomes(
 
 def _choice(args: argparse.Namespace) -> tuple:
     """Which model to load, and how: the arguments of ``load_enhancer``."""
-    return args.model, args.device, args.streaming, args.int8, args.fs
+    return args.model, args.device, args.streaming, args.fs
 
 
 def _start_worker(threads: int, *choice) -> None:
@@ -235,9 +235,6 @@ def get_parser() -> argparse.ArgumentParser:
     running = argparse.ArgumentParser(add_help=False)
     running.add_argument("--model", **default)
     running.add_argument("--device", default="cpu", help="cpu or cuda; ONNX runs on the CPU")
-    running.add_argument(
-        "--int8", action="store_true", help="use weights of 8 bits, if an ONNX folder has them"
-    )
     running.add_argument(
         "--fs",
         type=hertz,

@@ -164,15 +164,14 @@ class OnnxEnhancer(Enhancer):
     Args:
         folder: Folder of stage 12.
         streaming: Require that one frame is taken at a time.
-        int8: Use the network with weights of 8 bits.
 
     Raises:
-        ValueError: If the folder holds no usable export, the model looks ahead but ``streaming`` is
-            asked for, or it lacks the network that ``int8`` asks for.
+        ValueError: If the folder holds no usable export, or the model looks ahead but ``streaming``
+            is asked for.
     """
 
-    def __init__(self, folder: str | Path, streaming: bool = False, int8: bool = False):
-        self._folder, self._int8 = Path(folder), int8
+    def __init__(self, folder: str | Path, streaming: bool = False):
+        self._folder = Path(folder)
         self.meta = read_export(self._folder)
         self.rate = Rate(self.meta["sample_rate"], not self.meta.get("sample_rate_assumed"))
         self.microphones = self.meta["microphones"]
@@ -180,11 +179,7 @@ class OnnxEnhancer(Enhancer):
         self.causal = "streaming" in self.meta["models"]
         if streaming and not self.causal:
             raise ValueError(f"{folder} holds no streaming model: leave --streaming out")
-        if int8 and not all("int8" in model for model in self.meta["models"].values()):
-            raise ValueError(
-                f"{folder} holds no int8 networks: leave --int8 out, or export with --quantise"
-            )
-        check_network(self._folder, self.meta, "streaming" if self.causal else "offline", int8)
+        check_network(self._folder, self.meta, "streaming" if self.causal else "offline")
         self._idle = []  # networks that no signal is running through: loading takes a while
 
     def enhance(self, blocks: Iterable[np.ndarray]) -> Blocks:
@@ -219,7 +214,7 @@ class OnnxEnhancer(Enhancer):
     def _load(self):
         from espnet2_tfckd.deploy.onnx_enhance import ExportedModel
 
-        return ExportedModel(self._folder, int8=self._int8)
+        return ExportedModel(self._folder)
 
 
 def _reported(run: Callable, folder: Path) -> Callable:
@@ -240,7 +235,6 @@ def load_enhancer(
     model: str,
     device: str = "cpu",
     streaming: bool = False,
-    int8: bool = False,
     fs: int | None = None,
 ) -> Enhancer:
     """Load a model of any form.
@@ -249,22 +243,18 @@ def load_enhancer(
         model: Experiment directory, folder of an ONNX export, packed ``.zip``, or id on the hub.
         device: As for torch.
         streaming: Take one frame at a time.
-        int8: Use the ONNX networks with weights of 8 bits.
         fs: The model's sampling rate in Hz, for one that does not state it.
 
     Raises:
         FileNotFoundError: If the file or folder is not there.
-        ValueError: If it holds no usable model, if streaming or weights of 8 bits are asked for
-            and the model has none, or if it states another rate than ``fs``.
+        ValueError: If it holds no usable model, if streaming is asked for and the model looks
+            ahead, or if it states another rate than ``fs``.
         ConnectionError: If the hub cannot be reached or has no such model.
         RuntimeError: If it is not an ONNX export, and torch or ESPnet is not installed.
     """
     folder = model_folder(model)
-    is_export = (folder / "meta.json").is_file()
-    if int8 and not is_export:
-        raise ValueError(f"{model} is not an ONNX export: only those have int8 networks")
-    if is_export:
-        enhancer = OnnxEnhancer(folder, streaming, int8)
+    if (folder / "meta.json").is_file():
+        enhancer = OnnxEnhancer(folder, streaming)
     else:
         with redirect_stdout(sys.stderr):  # keep what ESPnet prints on import out of the output
             enhancer = TorchEnhancer(folder, CHECKPOINT, device, streaming)

@@ -41,8 +41,7 @@ def read_export(folder: str | Path) -> dict:
     if not (isinstance(models, dict) and models and models.keys() <= {"offline", "streaming"}):
         raise ValueError(f"{path} names no networks: {_REMEDY}")
     for name, model in models.items():
-        for network in (model, *([model["int8"]] if "int8" in model else [])):
-            _check_file(Path(folder), network, f"{path}: {name}")
+        _check_file(Path(folder), model, f"{path}: {name}")
         if not _is_memory(model):
             raise ValueError(
                 f"{path}: what {name} remembers has no name, shape or input: {_REMEDY}"
@@ -89,20 +88,19 @@ def _inputs_of(model: dict) -> dict[str, list[int]]:
     return {name: x for name, x in model.get("inputs", others).items() if name != "mixture"}
 
 
-def check_network(folder: str | Path, meta: dict, name: str, int8: bool = False) -> None:
+def check_network(folder: str | Path, meta: dict, name: str) -> None:
     """Check that a network agrees with ``meta.json``, and that it runs.
 
     Args:
         folder: Folder of the export.
         meta: From :func:`read_export`.
         name: ``offline`` or ``streaming``.
-        int8: Check the network with weights of 8 bits.
 
     Raises:
         ValueError: If the network cannot be read, does not run, or ``meta.json`` contradicts it.
     """
     model = meta["models"][name]
-    path = Path(folder) / (model["int8"]["file"] if int8 else model["file"])
+    path = Path(folder) / model["file"]
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what is wrong is in the exception
     try:

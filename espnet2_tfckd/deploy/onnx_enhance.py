@@ -2,7 +2,6 @@
 
 python enhance.py noisy.wav enhanced.wav            # frame by frame where the model can
 python enhance.py noisy.wav enhanced.wav --offline  # all frames at once
-python enhance.py noisy.wav enhanced.wav --int8     # weights of 8 bits, if they were exported
 """
 
 import argparse
@@ -91,14 +90,11 @@ class FrameByFrame:
 class ExportedModel:
     """An exported network with its STFT; this file lies in the network's folder."""
 
-    def __init__(self, folder, offline=False, int8=False):
+    def __init__(self, folder, offline=False):
         self.meta = json.loads((Path(folder) / "meta.json").read_text(encoding="utf-8"))
         self.streaming = "streaming" in self.meta["models"] and not offline
         model = self.meta["models"]["streaming" if self.streaming else "offline"]
-        if int8 and "int8" not in model:
-            raise ValueError(f"{folder} holds no int8 networks: export with --quantise")
-        file = model["int8"]["file"] if int8 else model["file"]
-        session = onnxruntime.InferenceSession(str(Path(folder) / file), session_options())
+        session = onnxruntime.InferenceSession(str(Path(folder) / model["file"]), session_options())
         if self.streaming:
             self.network = FrameByFrame(session, model)
         else:
@@ -167,10 +163,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("input"), parser.add_argument("output")
     parser.add_argument("--offline", action="store_true")
-    parser.add_argument("--int8", action="store_true")
     arguments = parser.parse_args()
     try:
-        enhancer = ExportedModel(Path(__file__).parent, arguments.offline, arguments.int8)
+        enhancer = ExportedModel(Path(__file__).parent, arguments.offline)
         enhance_file(enhancer, arguments.input, arguments.output)
     except Exception as error:  # onnxruntime's errors have no class of their own
         raise SystemExit(f"error: {arguments.input}: {error}") from None

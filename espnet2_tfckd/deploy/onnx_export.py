@@ -121,7 +121,6 @@ def _earlier_files(folder: Path) -> list[Path]:
             "move it away"
         )
     networks = [folder / name for name in FILES if name.endswith(".onnx")]
-    networks += [path.with_suffix(".int8.onnx") for path in networks]
     return networks if is_export else []
 
 

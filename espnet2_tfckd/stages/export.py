@@ -17,7 +17,6 @@ def export_model(
     inference_model: str,
     folder: str | Path,
     license: str | None = None,
-    quantise_on: str | Path | None = None,
 ) -> dict:
     """Export an experiment's model.
 
@@ -26,19 +25,16 @@ def export_model(
         inference_model: Name of the checkpoint in it.
         folder: Where the ONNX files go, see :func:`export_onnx`.
         license: Licence of the model, for ``meta.json``.
-        quantise_on: If given, also write networks with weights of 8 bits, and measure on this data
-            directory what they lose, see :func:`espnet2_tfckd.deploy.quantise.quantise_export`.
 
     Returns:
         What ``meta.json`` says.
 
     Raises:
-        FileNotFoundError: If configuration, checkpoint or data directory is not there.
-        ValueError: If the model cannot be exported, the data does not fit it, or ``folder`` holds
-            other files under the names that an export needs.
+        FileNotFoundError: If configuration or checkpoint is not there.
+        ValueError: If the model cannot be exported, or ``folder`` holds other files under the names
+            that an export needs.
     """
     from espnet2_tfckd.deploy.onnx_export import export_onnx
-    from espnet2_tfckd.deploy.quantise import quantise_export
 
     loaded = load_separate_speech(exp_dir, inference_model)
     options = vars(loaded.enh_train_args)
@@ -46,17 +42,7 @@ def export_model(
         "license": license,
         "training": {name: options[name] for name in _CONFIGURATION if name in options},
     }
-    meta = export_onnx(loaded.enh_model, folder, model_rate(options), notes)
-    return meta if quantise_on is None else quantise_export(folder, quantise_on)
-
-
-def _quantised_line(int8: dict) -> str:
-    share = int8["bytes"] / int8["float_bytes"]
-    return (
-        f"  {int8['file']}: {share:.2f} of the size, {int8['time_ratio']:.2f} of the time, SI-SDR "
-        f"{int8['si_sdr_change']:+.3f} dB, PESQ-WB {int8['pesq_wb_change']:+.4f} on "
-        f"{int8['num_utterances']} utterances"
-    )
+    return export_onnx(loaded.enh_model, folder, model_rate(options), notes)
 
 
 def get_parser() -> argparse.ArgumentParser:
@@ -68,25 +54,17 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--inference_model", default=CHECKPOINT, help="checkpoint in it")
     parser.add_argument("--folder", help="where to write (default: <exp_dir>/onnx)")
     parser.add_argument("--license", help="licence of the model, for meta.json")
-    parser.add_argument(
-        "--quantise", action="store_true", help="also write networks with weights of 8 bits"
-    )
-    parser.add_argument("--data_dir", help="test set to measure on what --quantise loses")
     return parser
 
 
 def main() -> None:
     """Run the stage from the command line."""
     args = get_parser().parse_args()
-    if args.quantise != bool(args.data_dir):
-        raise ValueError("--quantise and --data_dir go together")
     folder = args.folder or str(Path(args.exp_dir) / "onnx")
-    meta = export_model(args.exp_dir, args.inference_model, folder, args.license, args.data_dir)
+    meta = export_model(args.exp_dir, args.inference_model, folder, args.license)
     for name, model in meta["models"].items():
         difference = model["max_difference"]
         print(f"{name}: {model['file']}, differs from torch by at most {difference:.1e}")
-        if "int8" in model:
-            print(_quantised_line(model["int8"]))
     if not meta["causal"]:
         print("not causal: there is no streaming model (train with separator_conf.causal: true)")
     print(f"ONNX: {folder}")

@@ -83,8 +83,6 @@ FAULTS = {
     "file elsewhere": (rewrite_network(file="/tmp/offline.onnx"), "is not in the folder"),
     "file with backslash": (rewrite_network(file="..\\offline.onnx"), "is not in the folder"),
     "file of another kind": (rewrite_network(file="enhance.py"), "names no ONNX file"),
-    "int8 above": (rewrite_network(int8={"file": "../a.onnx"}), "is not in the folder"),
-    "int8 as number": (rewrite_network(int8=3), "names no ONNX file"),
     "other states": (rewrite_network(states=[{"name": "a", "shape": [1]}]), "streaming remembers"),
     "states as text": (rewrite_network(states=["a"]), "remembers has no name, shape or input"),
     "history as text": (rewrite_network(history="long"), "remembers has no name, shape or input"),
@@ -166,7 +164,6 @@ def test_files_of_somebody_else_are_not_overwritten(name, causal_exp, tmp_path):
 def test_an_earlier_export_is_replaced_and_other_files_stay(folder, offline_exp):
     (folder / "notes.txt").write_text("mine")
     (folder / "mine.onnx").write_text("mine")
-    (folder / "offline.int8.onnx").write_text("of the earlier export")
     export_model(offline_exp, CHECKPOINT, folder)
     names = sorted(p.name for p in folder.iterdir())
     assert names == ["enhance.py", "meta.json", "mine.onnx", "notes.txt", "offline.onnx"]
