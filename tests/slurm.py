@@ -31,6 +31,8 @@ SchedulerParameters=sched_interval=1,batch_sched_delay=0
 ReturnToService=2
 KillWait=5
 OverTimeLimit=0
+PreemptType=preempt/partition_prio
+PreemptMode=CANCEL
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 JobCompType=jobcomp/none
@@ -44,6 +46,7 @@ SlurmdSpoolDir={folder}/spool_%n
 NodeName=n-[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}] \
 CPUs=4 RealMemory=6000 State=UNKNOWN
 PartitionName=cpu Nodes=n-[1-{nodes}] Default=YES MaxTime=INFINITE State=UP
+PartitionName=urgent Nodes=n-[1-{nodes}] PriorityTier=2 MaxTime=INFINITE State=UP
 """
 
 

@@ -108,17 +108,32 @@ def test_a_bad_file_of_a_job_is_named_where_the_command_was_typed(repository, wh
     assert front_door(repository, *BY_SLURM, "--stage", "9", "--stop_stage", "9").returncode == 0
 
 
-def test_a_training_goes_on_in_further_jobs_when_one_reaches_its_time_limit(repository, whole_run):
+def reach_time_limit(job: str) -> None:
     """Slurm's limits are minutes: the job's is shortened while it runs."""
-    folder = with_data(repository, "exp_limit")
-    command = ["./run.sh", *OWN, *CONFIGS, *BY_SLURM, "--expdir", "exp_limit", "--stage", "6"]
+    control("update", f"JobId={job}", "TimeLimit=1")
+
+
+def preempt(job: str) -> None:
+    """By a job of a partition that goes first."""
+    subprocess.run(["srun", "--partition=urgent", "--nodes=2", "--exclusive", "true"], check=True)
+
+
+def lose_node(job: str) -> None:
+    """The node comes back by itself, since its daemon still runs."""
+    control("update", "NodeName=n-2", "State=DOWN", "Reason=test")
+
+
+@pytest.mark.parametrize("end", [reach_time_limit, preempt, lose_node])
+def test_a_training_goes_on_in_another_job_when_slurm_ends_one(repository, whole_run, end):
+    folder = with_data(repository, f"exp_{end.__name__}")
+    command = ["./run.sh", *OWN, *CONFIGS, *BY_SLURM, "--expdir", folder.name, "--stage", "6"]
     command += ["--stop_stage", "6", "--nj", "1", "--enh_args", "--max_epoch 4"]
     with subprocess.Popen(
         command, cwd=repository, env=environment(), stdout=subprocess.PIPE, text=True
     ) as process:
         wait_for(lambda: (folder / "enh_teacher" / "2epoch.pth").exists())
         [job] = jobs()
-        subprocess.run(["scontrol", "update", f"JobId={job}", "TimeLimit=1"], check=True)
+        end(job)
         output = process.communicate(timeout=500)[0]
     assert process.returncode == 0, output
     assert (folder / "enh_teacher" / "4epoch.pth").exists(), output
@@ -142,6 +157,10 @@ def test_nothing_is_left_of_a_killed_training_and_it_goes_on(repository, whole_r
     done = front_door(repository, *options)
     assert done.returncode == 0 and (folder / "enh_teacher" / "4epoch.pth").exists()
     assert "enh_teacher: training from epoch 2" in done.stdout
+
+
+def control(*command: str) -> None:
+    subprocess.run(["scontrol", *command], check=True)
 
 
 def jobs() -> list[str]:
