@@ -44,6 +44,7 @@ HEADINGS = (
     "frame ms: median, 99 %",
     "beside busy cores",
     "RTF",
+    "RTF, spectrum to spectrum",
     f"RTF / {BASELINE}'s",
     "load ms",
     "peak MB (added)",
@@ -68,6 +69,7 @@ class Benchmark:
         self.rows = {number: new_row(case) for number, case in enumerate(cases)}
         self.workers: dict[int, Worker] = {}
         self.seconds: dict[int, list[float]] = {}
+        self.network_seconds: dict[int, list[float | None]] = {}
         self.frame_ms: dict[int, list[float]] = {}
         self.busy_frame_ms: dict[int, list[float]] = {}
 
@@ -117,6 +119,7 @@ class Benchmark:
     def time(self, number: int, audio: str) -> None:
         answer = self.workers[number].ask("time", audio=audio)
         self.seconds.setdefault(number, []).append(answer["seconds"])
+        self.network_seconds.setdefault(number, []).append(answer["network_seconds"])
         self.frame_ms.setdefault(number, []).extend(answer["frame_ms"])
 
     def time_frames(self, number: int, audio: str) -> None:
@@ -128,6 +131,8 @@ class Benchmark:
         row |= worker.ask("describe")
         row |= worker.ask("costs")
         row["rtf"] = statistics.median(self.seconds[number]) / duration
+        if None not in self.network_seconds[number]:
+            row["network_rtf"] = statistics.median(self.network_seconds[number]) / duration
         for key, frames in (("frame_ms", self.frame_ms), ("busy_frame_ms", self.busy_frame_ms)):
             if frames[number]:
                 median, high = np.percentile(frames[number], (50, 99))
@@ -183,7 +188,15 @@ def busy_neighbours() -> Iterator[None]:
 
 def new_row(case: Case) -> dict:
     """Row of a model of which nothing is known yet."""
-    unknown = ("rtf", "rtf_ratio", "latency_ms", "frame_ms", "busy_frame_ms", "load_ms")
+    unknown = (
+        "rtf",
+        "network_rtf",
+        "rtf_ratio",
+        "latency_ms",
+        "frame_ms",
+        "busy_frame_ms",
+        "load_ms",
+    )
     unknown += ("peak_mb", "added_mb", "num_params")
     unknown += ("macs_per_second", "sample_rate", "streams", "delay_ms", "lag_ms", *METRICS)
     row = {"model": case.name, "runs_as": case.runs_as, "trained_on": case.trained_on}
@@ -269,6 +282,7 @@ def _cells(row: dict) -> list[str]:
         alone,
         beside,
         f"{row['rtf']:.3f}",
+        f"{row['network_rtf']:.3f}" if row["network_rtf"] else "",
         f"{ratio:.2f}" if ratio else "",
         f"{row['load_ms']:.0f}",
         f"{row['peak_mb']} ({row['added_mb']})",

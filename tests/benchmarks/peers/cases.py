@@ -89,27 +89,29 @@ def _training_data(options: dict, exp_dir: str) -> str:
 
 
 def _students(experiments: list[str], folder: Path) -> list[Case]:
-    trained, trained_on = {}, {}
+    """The trained ones, and untrained ones of the sizes that none of them has."""
+    sizes = STUDENT_SIZES.copy()
+    exports: dict[str, tuple[list[str], str | None]] = {}
     for exp_dir in experiments:
         options = _options(exp_dir, "dpdcrn")
         channels = options["separator_conf"].get("channels", 64)
-        trained[channels], trained_on[channels] = exp_dir, _training_data(options, exp_dir)
+        sizes.pop(channels, None)
+        name = f"causal student {Path(exp_dir).resolve().name}, {channels} channels"
+        exports[name] = ["--exp_dir", exp_dir], _training_data(options, exp_dir)
+    for channels, heads in sizes.items():
+        options = ["--channels", str(channels), "--heads", str(heads)]
+        exports[f"causal student, {channels} channels"] = options, None
     cases = []
-    for channels in sorted({*STUDENT_SIZES, *trained}, reverse=True):
-        target = str(folder / f"student_{channels}")
-        export = ["--folder", target]
-        if channels in trained:
-            export += ["--exp_dir", trained[channels]]
-        else:
-            export += ["--channels", str(channels), "--heads", str(STUDENT_SIZES[channels])]
+    for number, (name, (options, trained_on)) in enumerate(exports.items()):
+        target = str(folder / f"student_{number}")
         cases.append(
             Case(
-                f"causal student, {channels} channels",
+                name,
                 "tests.benchmarks.peers.student:ExportedStudent",
                 {"folder": target},
                 "ONNX, frame by frame",
-                trained_on.get(channels),
-                export=export,
+                trained_on,
+                export=["--folder", target, *options],
             )
         )
     return cases

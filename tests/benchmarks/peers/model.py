@@ -20,12 +20,15 @@ class Model(ABC):
         delay: Samples by which the estimate lags behind the mixture.
         latency_ms: From a sample's arrival until all that its estimate depends on has arrived.
         streams: Whether it is handed the signal frame by frame.
+        network_seconds: Time of the network alone since it was set to 0, without STFTs; None where
+            that is not known.
     """
 
     sample_rate: int
     delay: int
     latency_ms: float
     streams: bool
+    network_seconds: float | None = None
 
     def reset(self) -> None:  # noqa: B027  (not all models remember)
         """Forget the signals so far."""
@@ -96,16 +99,23 @@ def timed(model: Model, mixture: np.ndarray) -> dict:
     """Enhance a signal at the model's rate.
 
     Returns:
-        ``seconds`` in all and ``frame_ms`` of each frame where the model streams.
+        ``seconds`` in all, ``network_seconds`` of them in the network, and ``frame_ms`` of each
+        frame where the model streams.
     """
     frame_ms = []
+    if model.network_seconds is not None:
+        model.network_seconds = 0.0
     model.reset()
     start = before = time.perf_counter()
     for _ in model.stream(mixture):
         now = time.perf_counter()
         frame_ms.append(1000 * (now - before))
         before = now
-    return {"seconds": before - start, "frame_ms": frame_ms if model.streams else []}
+    return {
+        "seconds": before - start,
+        "network_seconds": model.network_seconds,
+        "frame_ms": frame_ms if model.streams else [],
+    }
 
 
 def check_causal(run: Callable[[np.ndarray], np.ndarray], latency: int, size: int) -> None:

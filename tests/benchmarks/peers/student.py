@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 
@@ -19,6 +20,7 @@ class ExportedStudent(Model):
     """The streaming model of a folder that :func:`export` has written."""
 
     delay, streams = 0, True  # the loop around the network starts half a window early
+    network_seconds = 0.0
 
     def __init__(self, folder: str):
         self._enhancer = ExportedModel(folder)
@@ -31,7 +33,13 @@ class ExportedStudent(Model):
     def stream(self, mixture: np.ndarray) -> Iterator[np.ndarray]:
         enhancer, hop = self._enhancer, self._enhancer.meta["hop_length"]
         blocks = (mixture[start : start + hop, None] for start in range(0, len(mixture), hop))
-        yield from enhanced_frames(blocks, 1, enhancer.step, enhancer.meta["n_fft"], hop, 1)
+        yield from enhanced_frames(blocks, 1, self._step, enhancer.meta["n_fft"], hop, 1)
+
+    def _step(self, spectrum: np.ndarray) -> np.ndarray:
+        start = perf_counter()
+        estimate = self._enhancer.step(spectrum)
+        self.network_seconds += perf_counter() - start
+        return estimate
 
     def costs(self) -> dict[str, int]:
         return {name: self._enhancer.meta[name] for name in ("num_params", "macs_per_second")}
