@@ -234,6 +234,8 @@ class TestExperiment:
     def test_it_compares_a_distillation_with_none(self, recipe, run_experiment):
         done = run_experiment()
         assert done.returncode == 0, done.stdout + done.stderr
+        report = (recipe / "results" / "experiment.md").read_text()
+        assert "- command: `./run_experiment.sh --nj 1 --recipe_opts '--source_dir" in report
         rows = json.loads((recipe / "results" / "experiment.json").read_text())
         kinds = [(row["kind"], row["arm"]) for row in rows]
         assert kinds == [

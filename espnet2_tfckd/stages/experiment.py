@@ -91,7 +91,8 @@ def run_experiment(options: argparse.Namespace) -> int:
     )
     whole = Plan(workspace, list(experiment.arms.values()))
     plan = replace(whole, arms=selected(experiment, options.arms, options.seeds))
-    command = shlex.join(["python", "-m", "espnet2_tfckd.stages.experiment", *sys.argv[1:]])
+    own = ["python", "-m", "espnet2_tfckd.stages.experiment", *sys.argv[1:]]
+    command = shlex.join(options.typed_as or own)
     seconds = None if options.time_limit is None else 60 * options.time_limit
     with only_one(options.expdir):
         if options.take_over:
@@ -126,6 +127,11 @@ def get_parser() -> argparse.ArgumentParser:
     parser.add_argument("--expdir", type=Path, required=True, help="directory of all jobs")
     parser.add_argument("--results", type=Path, default=Path("results"), help="where tables go")
     parser.add_argument("--teacher_exp", type=Path, help="trained teacher to use")
+    parser.add_argument(
+        "--typed_as",
+        nargs=argparse.REMAINDER,
+        help="command line for the report instead of this one; the last option",
+    )
     parser.add_argument(
         "--take_over",
         action="store_true",

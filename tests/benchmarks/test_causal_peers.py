@@ -277,7 +277,9 @@ class TestExperiments:
         student = self.experiment(tmp_path / "small", "dpdcrn", channels=16)
         dccrn = self.experiment(tmp_path / "dccrn", "dccrn")
         models = {str(case): case for case in cases.all_cases([student], [dccrn], tmp_path)}
-        assert models["causal student small, 16 channels (ONNX, frame by frame)"].export[-1] == student
+        assert (
+            models["causal student small, 16 channels (ONNX, frame by frame)"].export[-1] == student
+        )
         assert models["ESPnet's DCCRN (torch, whole signal)"].arguments == {"exp_dir": dccrn}
         assert models["ESPnet's SkiM (torch, frame by frame)"].scores_of in models
         trained = {name: case.trained_on for name, case in models.items() if not case.from_wheel}

@@ -42,4 +42,5 @@ flags+=(--arms "$arms" --seeds "$seeds" --nj "$nj")
 [ -z "$teacher_exp" ] || flags+=(--teacher_exp "$teacher_exp")
 [ "$take_over" = false ] || flags+=(--take_over)
 [ "$keep_audio" = false ] || flags+=(--keep_audio)
-exec python -m espnet2_tfckd.stages.experiment --data_dir "dump/$data/raw" "${flags[@]}"
+exec python -m espnet2_tfckd.stages.experiment --data_dir "dump/$data/raw" "${flags[@]}" \
+    --typed_as ./run_experiment.sh "$@"
