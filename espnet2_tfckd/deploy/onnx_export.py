@@ -193,6 +193,7 @@ def write_network(
     meta: dict,
     dynamic: dict[int, str] | None = None,
 ) -> None:
+    network.eval()  # torch.onnx.export leaves all modules in the mode of the outermost one
     with atomic_write(path) as temporary:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of the tracer, about sizes that do not change

@@ -11,14 +11,16 @@ LOSS = {"name": "si_snr", "conf": {}, "wrapper": "fixed_order", "wrapper_conf": 
 CAUSAL = {"channels": 8, "heads": 2, "causal": True, "attention_window": 5}
 
 
-def _make_experiment(folder, separator="dpdcrn", encoder_conf=STFT, **separator_conf):
+def _make_experiment(
+    folder, separator="dpdcrn", encoder_conf=STFT, decoder_conf=STFT, **separator_conf
+):
     from espnet2_tfckd.training.task import EnhancementTask
 
     config = {
         "encoder": "stft",
         "encoder_conf": encoder_conf,
         "decoder": "stft",
-        "decoder_conf": STFT,
+        "decoder_conf": decoder_conf,
         "separator": separator,
         "separator_conf": separator_conf,
         "criterions": [LOSS],

@@ -16,12 +16,14 @@ import torch
 from onnx.reference import ReferenceEvaluator
 
 from espnet2_tfckd.deploy import onnx_export
+from espnet2_tfckd.deploy.enhancer import TorchEnhancer
 from espnet2_tfckd.deploy.exported import FACTS
 from espnet2_tfckd.deploy.onnx_enhance import ExportedModel, FrameByFrame, session_options
 from espnet2_tfckd.deploy.onnx_export import export_onnx
 from espnet2_tfckd.deploy.onnx_streaming import StreamingNetwork
 from espnet2_tfckd.deploy.streaming import separated
 from espnet2_tfckd.models.configuration import Rate
+from espnet2_tfckd.models.inference import load_separate_speech
 from espnet2_tfckd.separator.dpdcrn import DPDCRNSeparator
 from espnet2_tfckd.separator.normalization import BatchNorm
 from espnet2_tfckd.stages.export import export_model
@@ -60,7 +62,6 @@ def test_the_example_enhances_as_espnet_does(causal, options, tmp_path):
 @pytest.mark.parametrize("samples", [1, 2, 63, 64, 65, 127, 128, 1023, 1024])
 @pytest.mark.parametrize("offline", [False, True])
 def test_any_length_is_enhanced_as_torch_does_it(causal, offline, samples):
-    from espnet2_tfckd.deploy.enhancer import TorchEnhancer
 
     mixture = 0.1 * np.random.default_rng(samples).standard_normal((samples, 1)).astype(np.float32)
     estimate = ExportedModel(causal[1], offline).enhance(mixture)
@@ -169,6 +170,24 @@ def test_every_causal_variant_gives_what_torch_gives(variant, tmp_path):
         of_onnx, of_torch = np.median(errors, 0)
         assert of_onnx < 3 * of_torch and np.max(errors) < 5e-3
         stream.reset()  # the second time as the first
+
+
+def test_a_student_for_devices_with_short_hops_is_exported_as_it_is(make_experiment, tmp_path):
+    """Neither its averages nor its mode change."""
+    stft = {"n_fft": 128, "hop_length": 32}
+    options = {"channels": 8, "heads": 2, "causal": True, **VARIANTS["for devices"]}
+    exp_dir = make_experiment(tmp_path / "exp", encoder_conf=stft, decoder_conf=stft, **options)
+    model = load_separate_speech(exp_dir, CHECKPOINT).enh_model
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    meta = export_onnx(model, tmp_path / "onnx", Rate(16000, stated=True))
+    assert meta["hop_length"] == 32 and meta["latency_ms"] == 8
+    assert not any(module.training for module in model.modules())
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    mixture = 0.1 * np.random.default_rng(0).standard_normal((3000, 1)).astype(np.float32)
+    expected = np.concatenate(list(TorchEnhancer(exp_dir).enhance([mixture])))
+    for offline in (False, True):
+        estimate = ExportedModel(tmp_path / "onnx", offline).enhance(mixture)
+        np.testing.assert_allclose(estimate, expected, atol=1e-5)
 
 
 def test_networks_that_keep_states_alone_still_run():
