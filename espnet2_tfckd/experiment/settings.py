@@ -213,7 +213,7 @@ def _check_arm(arm: Arm, experiment: Experiment) -> None:
     if source and (arm.teacher_command or source.teacher_command):
         raise ValueError(
             f"arm {arm.name}: weight_of is for arms with the experiment's teacher, not for those "
-            "with a teacher_command: give the weight as weight"
+            "with a teacher_command: give the arm a weight of its own"
         )
 
 

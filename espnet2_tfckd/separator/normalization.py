@@ -6,6 +6,7 @@ import torch
 from torch import distributed, nn
 from torch.nn import functional as F
 
+from espnet2_tfckd.functional import widened
 from espnet2_tfckd.separator.stream import Stream
 
 SCOPES = ("utterance", "cumulative", "frame", "batch")
@@ -89,17 +90,19 @@ class BatchNorm(nn.BatchNorm2d):
             return super().forward(x)
         from torch.distributed.nn.functional import all_reduce  # with gradients
 
-        count = x.new_tensor(x.numel() // self.num_features)
+        wide = widened(x)
+        count = wide.new_tensor(x.numel() // self.num_features)
         distributed.all_reduce(count)
-        mean = all_reduce(x.sum((0, 2, 3))) / count
-        centred = x - mean.view(-1, 1, 1)
+        mean = all_reduce(wide.sum((0, 2, 3))) / count
+        centred = wide - mean.view(-1, 1, 1)
         variance = all_reduce(centred.square().sum((0, 2, 3))) / count
         with torch.no_grad():
             self.num_batches_tracked += 1
             self.running_mean.lerp_(mean, self.momentum)
             self.running_var.lerp_(variance * count / (count - 1), self.momentum)
         scale = self.weight * torch.rsqrt(variance + self.eps)
-        return torch.addcmul(self.bias.view(-1, 1, 1), centred, scale.view(-1, 1, 1))
+        result = torch.addcmul(self.bias.view(-1, 1, 1), centred, scale.view(-1, 1, 1))
+        return result.to(x.dtype)
 
 
 def instance_norm(channels: int, scope: str) -> nn.Module:
