@@ -111,7 +111,7 @@ class TestCommandLine:
         options = "demo --model m --streaming --device cuda --channel 1 --port 8000"
         monkeypatch.setattr(sys, "argv", ["espnet2-tfckd", *options.split()])
         command.main()
-        assert loaded == [("m", "cuda", True, False, None)]
+        assert loaded == [("m", "cuda", True, None)]
         assert served == [(None, "m", "127.0.0.1", 8000, 1)]
 
 
