@@ -96,19 +96,19 @@ class DPDCRNSeparator(AbsSeparator):
         kernel, stride = (1, 3), (1, 2)
         self.encoder = nn.ModuleList(
             [
-                ConvLayer(
-                    channels,
-                    scope,
-                    conv=nn.Conv2d(2 * microphones, channels, kernel, stride, padding=(0, 1)),
-                ),
-                ConvLayer(channels, scope, conv=nn.Conv2d(channels, channels, kernel, stride)),
                 *(
                     ConvLayer(
                         channels,
                         scope,
-                        conv=nn.Conv2d(channels, channels, kernel, stride, padding=(0, 1)),
+                        conv=nn.Conv2d(
+                            2 * microphones if number == 0 else channels,
+                            channels,
+                            kernel,
+                            stride,
+                            padding=(0, int(number != 1)),  # the second has none, as published
+                        ),
                     )
-                    for _ in range(strided_layers - 2)
+                    for number in range(strided_layers)
                 ),
                 DenseBlock(channels, dense_depth, scope),
             ]
