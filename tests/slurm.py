@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -21,6 +22,7 @@ SlurmctldPort={port}
 SlurmUser=root
 SlurmdUser=root
 AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
 CredType=cred/munge
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
@@ -71,19 +73,21 @@ def running_slurm(folder: Path) -> Iterator[None]:
             host=host, folder=folder, port=port, nodes=NODES, first=port + 1, last=port + NODES
         )
     )
-    Path("/run/munge").mkdir(exist_ok=True)
-    shutil.chown("/run/munge", "munge", "munge")
-    if not Path("/run/munge/munge.socket.2").is_socket():
-        subprocess.run(["runuser", "-u", "munge", "--", "munged"], check=True)
     os.environ["SLURM_CONF"] = str(conf)
-    daemons = [["slurmctld", "-D"]] + [["slurmd", "-D", "-N", f"n-{n + 1}"] for n in range(NODES)]
+    # a munged of its own: another's socket may be a leftover that nobody answers
+    (folder / "munge.key").touch(mode=0o600)
+    (folder / "munge.key").write_bytes(secrets.token_bytes(128))
+    munged = ["munged", "--foreground", "--force", f"--socket={folder}/munge.socket"]
+    munged += [f"--{kind}-file={folder}/munge.{kind}" for kind in ("key", "log", "pid", "seed")]
+    slurmds = [["slurmd", "-D", "-f", str(conf), "-N", f"n-{n + 1}"] for n in range(NODES)]
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    processes = [subprocess.Popen([*daemon, "-f", str(conf)], **quiet) for daemon in daemons]
+    processes = []
     try:
-        deadline = time.monotonic() + 60
-        while idle_nodes() < NODES:
-            assert time.monotonic() < deadline, (folder / "slurmctld.log").read_text()
-            time.sleep(0.2)
+        processes.append(subprocess.Popen(munged, **quiet))
+        wait_until((folder / "munge.socket").is_socket, folder / "munge.log")
+        for daemon in (["slurmctld", "-D", "-f", str(conf)], *slurmds):
+            processes.append(subprocess.Popen(daemon, **quiet))
+        wait_until(lambda: idle_nodes() == NODES, folder / "slurmctld.log")
         yield
     finally:
         subprocess.run(["scancel", "--user", "root"], **quiet)
@@ -91,6 +95,14 @@ def running_slurm(folder: Path) -> Iterator[None]:
             process.terminate()
             process.wait()
         del os.environ["SLURM_CONF"]
+
+
+def wait_until(ready: Callable[[], bool], log: Path) -> None:
+    """Wait for a daemon; its log where it does not come up in two minutes."""
+    deadline = time.monotonic() + 120
+    while not ready():
+        assert time.monotonic() < deadline, log.read_text() if log.exists() else f"no {log}"
+        time.sleep(0.2)
 
 
 def idle_nodes() -> int:
