@@ -20,7 +20,12 @@ from espnet2_tfckd.models.configuration import CHECKPOINT, check_rate, read_conf
 from espnet2_tfckd.training.log import Outcome, Progress
 from espnet2_tfckd.training.process import run_logged
 from espnet2_tfckd.training.ranks import LOCK_VARIABLE, job_ended_early, launcher, rendezvous
-from espnet2_tfckd.training.settings import DEFAULT_BATCH_SIZE, Training, check_batch_size
+from espnet2_tfckd.training.settings import (
+    DEFAULT_BATCH_SIZE,
+    UNFINISHED,
+    Training,
+    check_batch_size,
+)
 from espnet2_tfckd.training.statistics import SHAPE_FILES, read_shapes
 
 FINISHED = "finished"  # this file in the training directory says so
@@ -109,8 +114,8 @@ def _run(training: Training) -> None:
 
 def _run_once(training: Training, log: Path, on_line: Callable[[str], None]) -> bool:
     """Train until the end, or until Slurm ends the job; whether it was the end."""
-    output_dir, checkpoint = training.output_dir, training.output_dir / "checkpoint.pth"
-    saved = checkpoint.stat().st_mtime_ns if checkpoint.exists() else None
+    output_dir = training.output_dir
+    saved = _saved(output_dir)
     logged = log.stat().st_size if log.exists() else 0
     try:
         with rendezvous(output_dir, training.num_nodes) as meeting:
@@ -124,14 +129,20 @@ def _run_once(training: Training, log: Path, on_line: Callable[[str], None]) -> 
     except RuntimeError as error:
         if training.slurm is None or not job_ended_early(log, logged):
             raise
-        if not checkpoint.exists() or checkpoint.stat().st_mtime_ns == saved:
+        if _saved(output_dir) == saved:
             raise RuntimeError(
-                f"{training.exp_dir}: the job ended before an epoch did, so that nothing was "
-                "gained: ask for more time (--time in --slurm_train_opts), or make epochs shorter "
-                f"(num_iters_per_epoch in {training.config})"
+                f"{training.exp_dir}: the job ended before anything was saved: ask for more time "
+                "(--time in --slurm_train_opts), or save more often (save_minutes in "
+                f"{training.config})"
             ) from error
         return False
     return True
+
+
+def _saved(output_dir: Path) -> list[int]:
+    """When the checkpoints were written that a training can go on from."""
+    files = (output_dir / name for name in ("checkpoint.pth", UNFINISHED))
+    return [file.stat().st_mtime_ns for file in files if file.exists()]
 
 
 def _holds_a_training(training: Training) -> bool:

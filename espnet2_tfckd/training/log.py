@@ -78,7 +78,7 @@ class Outcome:
 
 
 class Progress:
-    """Prints one line for each epoch of a training, from ESPnet's log."""
+    """Prints a line for each epoch of a training and each checkpoint within one, from the log."""
 
     def __init__(self, name: str):
         self.name = name
@@ -86,12 +86,14 @@ class Progress:
         self.first_epoch = self.max_epoch = 0
 
     def read(self, line: str) -> None:
-        """Read one line of the log, and print a line if it ends an epoch."""
+        """Read one line of the log, and print what it says of the progress."""
         if match := re.search(r" (\d+)/(\d+)epoch started", line):
             self.max_epoch = int(match[2])
             if self.began is None:
                 self.began, self.first_epoch = time.monotonic(), int(match[1])
                 print(f"{self.name}: training from epoch {match[1]}", flush=True)
+        elif match := re.search(r" ((saved|continued) after \d+ batches of epoch \d+)$", line):
+            print(f"{self.name}: {match[1]}", flush=True)
         elif self.began is not None and (summary := epoch_summary(line)):
             epoch, train_loss, valid_loss = summary
             done = epoch - self.first_epoch + 1

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from espnet2_tfckd.distiller.abs_distiller import AbsDistiller
 
 
+#: Beside ESPnet's checkpoint.pth: the state within an epoch.
+UNFINISHED = "checkpoint.unfinished.pth"
 DEFAULT_BATCH_SIZE = 20  # of ESPnet
 
 

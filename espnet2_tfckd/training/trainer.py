@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
 import torch
-from espnet2.train.trainer import Trainer
+from espnet2.train.trainer import Trainer, TrainerOptions
+from espnet2.utils.build_dataclass import build_dataclass
 
 from espnet2_tfckd.cli import atomic_write
 from espnet2_tfckd.distiller.calibration import TFCalibration
+from espnet2_tfckd.training.settings import UNFINISHED
+from espnet2_tfckd.training.unfinished import UnfinishedEpoch
 
 # What the reporter's state holds besides plain numbers in checkpoints of ESPnet 202511. ESPnet
 # 202611 loads nothing but tensors and plain types unless it is named; these run no code.
@@ -26,12 +31,33 @@ _OF_REPORTER = [
 ]
 
 
-class ResumableTrainer(Trainer):
-    """Keeps a copy of the last whole checkpoint, since ESPnet overwrites its own in place.
+@dataclass
+class Options(TrainerOptions):
+    """ESPnet's, and how often an epoch is saved before it ends."""
 
-    A run killed while ``checkpoint.pth`` is being written would otherwise have nothing to resume
-    from.
+    save_minutes: float
+
+
+class ResumableTrainer(Trainer):
+    """Saves within epochs too, and keeps a copy of the last whole checkpoint of an epoch.
+
+    ESPnet overwrites its own in place: a run killed while ``checkpoint.pth`` is being written would
+    have nothing to resume from.
     """
+
+    @classmethod
+    def add_arguments(cls, parser: argparse.ArgumentParser) -> None:
+        """Options of the command line, beside ESPnet's."""
+        parser.add_argument(
+            "--save_minutes",
+            type=float,
+            default=10.0,
+            help="Minutes after which an epoch is saved, before it ends",
+        )
+
+    @classmethod
+    def build_options(cls, args: argparse.Namespace) -> Options:
+        return build_dataclass(Options, args)
 
     @classmethod
     def run(cls, trainer_options, distributed_option, **kwargs):
@@ -41,18 +67,55 @@ class ResumableTrainer(Trainer):
         if distributed_option.distributed:
             torch.distributed.barrier()  # nobody may read it before
         with torch.serialization.safe_globals(_OF_REPORTER):
-            return super().run(
+            super().run(
                 trainer_options=trainer_options, distributed_option=distributed_option, **kwargs
             )
+        if _is_first_process(distributed_option):
+            checkpoint.with_name(UNFINISHED).unlink(missing_ok=True)
 
     @classmethod
-    def train_one_epoch(cls, options, distributed_option, **kwargs):
+    def train_one_epoch(
+        cls,
+        model,
+        iterator,
+        optimizers,
+        schedulers,
+        scaler,
+        reporter,
+        options,
+        distributed_option,
+        **kwargs,
+    ):
         checkpoint = Path(options.output_dir) / "checkpoint.pth"
         if checkpoint.exists() and _is_first_process(distributed_option):
             with atomic_write(_backup(checkpoint)) as copy:
                 shutil.copyfile(checkpoint, copy)
+        holders = {"model": model.module if distributed_option.distributed else model}
+        for name, several in (("optimizer", optimizers), ("scheduler", schedulers)):
+            holders |= {f"{name}{n}": one for n, one in enumerate(several) if one is not None}
+        if scaler is not None:
+            holders["scaler"] = scaler
+        batches = UnfinishedEpoch(
+            iterator,
+            checkpoint.with_name(UNFINISHED),
+            holders,
+            reporter,
+            seed=options.seed + reporter.get_epoch(),
+            accum_grad=options.accum_grad,
+            minutes=options.save_minutes,
+            resume=options.resume,
+            writes=_is_first_process(distributed_option),
+        )
         return super().train_one_epoch(
-            options=options, distributed_option=distributed_option, **kwargs
+            model=model,
+            iterator=batches,
+            optimizers=optimizers,
+            schedulers=schedulers,
+            scaler=scaler,
+            reporter=reporter,
+            options=options,
+            distributed_option=distributed_option,
+            **kwargs,
         )
 
 
