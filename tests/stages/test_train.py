@@ -17,7 +17,7 @@ from espnet2_tfckd.data.locking import only_one
 from espnet2_tfckd.stages.train import train
 from espnet2_tfckd.training.process import data_arguments, run_logged
 from espnet2_tfckd.training.ranks import check_batches, launcher
-from espnet2_tfckd.training.settings import Training
+from espnet2_tfckd.training.settings import UNFINISHED, Training
 from espnet2_tfckd.training.statistics import audio_made_of, read_shapes
 
 CHUNKED = {"iterator_type": "chunk", "chunk_length": 1000, "batch_size": 2, "max_epoch": 5}
@@ -237,6 +237,35 @@ class TestTraining:
         Path("student.yaml").write_text(text)
         with pytest.raises(ValueError, match=f"student.yaml.*{problem}"):
             train(training)
+
+    @pytest.mark.parametrize("saved", ["checkpoint.pth", UNFINISHED, None])
+    def test_another_job_follows_one_that_slurm_ended_if_it_saved(
+        self, training, monkeypatch, saved, capsys
+    ):
+        jobs = []
+
+        def run(command, log, on_line, launcher, variables):
+            folder = Path(command[command.index("--output_dir") + 1])
+            jobs.append(launcher[0])
+            if len(jobs) == 3:
+                (folder / "valid.loss.best.pth").touch()
+                return
+            if saved:
+                (folder / saved).write_text(str(len(jobs)))
+            raise RuntimeError("the job ended")
+
+        monkeypatch.setattr("espnet2_tfckd.stages.train.run_logged", run)
+        monkeypatch.setattr("espnet2_tfckd.stages.train.launcher", lambda *options: ["srun"])
+        monkeypatch.setattr("espnet2_tfckd.stages.train.job_ended_early", lambda log, start: True)
+        by_slurm = replace(training, slurm="--time 1:00:00")
+        if saved:
+            train(by_slurm)
+            assert len(jobs) == 3
+            assert "ended early; going on in another" in capsys.readouterr().out
+        else:
+            with pytest.raises(RuntimeError, match=r"before anything was saved.*save_minutes in"):
+                train(by_slurm)
+            assert len(jobs) == 1
 
     def test_noises_to_mix_must_be_there_and_stay_the_same(self, training, trainer):
         remixed = replace(training, enh_args="--preprocessor enh --noise_scp noise.scp")
