@@ -104,7 +104,8 @@ class ResumableTrainer(Trainer):
             accum_grad=options.accum_grad,
             minutes=options.save_minutes,
             resume=options.resume,
-            writes=_is_first_process(distributed_option),
+            # states of fairscale's optimizers are complete at the end of an epoch only
+            writes=_is_first_process(distributed_option) and not options.sharded_ddp,
         )
         return super().train_one_epoch(
             model=model,
