@@ -16,12 +16,13 @@ fail() {
 
 # Python 3.12 and 3.13 come first: they get the newest ESPnet.
 find_base_python() {
-    local candidate versions check='
+    local candidate versions candidates=(python3 python3.13 python3.12 python3.11) check='
 import sys
 minor = sys.version_info[1] if sys.version_info[0] == 3 else 0
 sys.exit(str(minor) not in sys.argv[1].split(","))'
+    [ -z "${PYTHON:-}" ] || candidates=("$PYTHON")
     for versions in 12,13 11; do
-        for candidate in ${PYTHON:-python3 python3.13 python3.12 python3.11}; do
+        for candidate in "${candidates[@]}"; do
             if "$candidate" -c "$check" "$versions" 2>/dev/null; then
                 command -v "$candidate"
                 return

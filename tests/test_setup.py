@@ -104,6 +104,15 @@ def test_newer_pythons_come_first(checkout, tmp_path):
     assert chosen and all(line.startswith("python3.12 ") for line in chosen)
 
 
+def test_the_path_of_python_may_have_spaces(checkout, tmp_path):
+    script = tmp_path / "jane doe" / "python"
+    script.parent.mkdir()
+    script.write_text(ASKED.format(name="hers", minor=12, record=tmp_path / "chosen"))
+    script.chmod(0o755)
+    set_up(checkout, PYTHON=str(script))
+    assert (tmp_path / "chosen").read_text().startswith("hers ")
+
+
 def test_what_compiling_needs_is_asked_for_before_anything_is_installed(checkout, tmp_path):
     tools = tmp_path / "tools"
     tools.mkdir()

@@ -33,7 +33,7 @@ def command(tmp_path):
 
     def write(source):
         (tmp_path / "my enhancer.py").write_text(source)
-        return f"{sys.executable} '{tmp_path}/my enhancer.py' {{input}} {{output}}"
+        return f"'{sys.executable}' '{tmp_path}/my enhancer.py' {{input}} {{output}}"
 
     return write
 
