@@ -115,7 +115,7 @@ def test_an_interrupted_epoch_ends_as_if_it_had_not_been(
     for batches in cuts:
         run(enh_train.main, options, batches)
     whole, all_batches = undisturbed
-    # points are 6 batches apart: a third of the batches are of an update, and EVERY of a point
+    # saved every 6 batches: where a point of two batches is also the end of an update of three
     assert run(enh_train.main, options) < all_batches - min(cuts) + 6
     assert_equal(states(tmp_path), whole)
 
