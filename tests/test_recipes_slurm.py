@@ -6,9 +6,11 @@ import re
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 
 import pytest
 
+from espnet2_tfckd.training.settings import UNFINISHED
 from tests.recipes import (
     CONFIGS,
     TINY,
@@ -126,17 +128,32 @@ def lose_node(job: str) -> None:
 @pytest.mark.parametrize("end", [reach_time_limit, preempt, lose_node])
 def test_a_training_goes_on_in_another_job_when_slurm_ends_one(repository, whole_run, end):
     folder = with_data(repository, f"exp_{end.__name__}")
+    output = train_until(folder, "2epoch.pth", end, "--max_epoch 4")
+    assert (folder / "enh_teacher" / "4epoch.pth").exists(), output
+
+
+def test_it_goes_on_within_an_epoch(repository, whole_run):
+    folder = with_data(repository, "exp_long_epoch")
+    long = "--max_epoch 1 --num_iters_per_epoch 200 --save_minutes 0"
+    output = train_until(folder, UNFINISHED, preempt, long)
+    assert "enh_teacher: continued after" in output
+    assert (folder / "enh_teacher" / "1epoch.pth").exists(), output
+
+
+def train_until(folder, file: str, end: Callable, enh_args: str) -> str:
+    """Output of a training whose job is ended as soon as it has written a file."""
     command = ["./run.sh", *OWN, *CONFIGS, *BY_SLURM, "--expdir", folder.name, "--stage", "6"]
-    command += ["--stop_stage", "6", "--nj", "1", "--enh_args", "--max_epoch 4"]
+    command += ["--stop_stage", "6", "--nj", "1", "--enh_args", enh_args]
+    root = folder.parents[3]
     with subprocess.Popen(
-        command, cwd=repository, env=environment(), stdout=subprocess.PIPE, text=True
+        command, cwd=root, env=environment(), stdout=subprocess.PIPE, text=True
     ) as process:
-        wait_for(lambda: (folder / "enh_teacher" / "2epoch.pth").exists())
+        wait_for(lambda: (folder / "enh_teacher" / file).exists())
         [job] = jobs()
         end(job)
         output = process.communicate(timeout=500)[0]
     assert process.returncode == 0, output
-    assert (folder / "enh_teacher" / "4epoch.pth").exists(), output
+    return output
 
 
 @pytest.mark.parametrize("victim", ["stage", "rank"])
