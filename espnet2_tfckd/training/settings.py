@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -96,6 +97,10 @@ class Training:
         """
         options = {**self.merged_config(), "enh_args": self.enh_args, "ranks": self.ranks}
         options["fs"] = self.fs
+        # saving more often, as a training advises that was cut off too early, makes no other model
+        options.pop("save_minutes", None)
+        save = r"--save_minutes[ =]\S+"
+        options["enh_args"] = re.sub(f"^{save} *| *{save}", "", self.enh_args)
         data = data or data_digests(self.train_dir, self.valid_dir, self.stats_dir)
         code = {}
         if self.distill_config:

@@ -267,6 +267,15 @@ class TestTraining:
                 train(by_slurm)
             assert len(jobs) == 1
 
+    def test_saving_more_often_makes_no_other_training(self, training, trainer):
+        train(replace(training, enh_args="--max_epoch 2"))
+        train(replace(training, enh_args="--save_minutes 1 --max_epoch 2"))
+        train(replace(training, enh_args="--max_epoch 2 --save_minutes=0.5"))
+        Path("student.yaml").write_text(Path("student.yaml").read_text() + "\nsave_minutes: 3\n")
+        train(replace(training, enh_args="--max_epoch 2"))
+        with pytest.raises(ValueError, match="enh_args"):
+            train(replace(training, enh_args="--save_minutes 1 --max_epoch 3"))
+
     def test_noises_to_mix_must_be_there_and_stay_the_same(self, training, trainer):
         remixed = replace(training, enh_args="--preprocessor enh --noise_scp noise.scp")
         with pytest.raises(FileNotFoundError, match="noise.scp.* is not there: .*--remix_snr"):
