@@ -134,7 +134,7 @@ def test_a_training_goes_on_in_another_job_when_slurm_ends_one(repository, whole
 
 def test_it_goes_on_within_an_epoch(repository, whole_run):
     folder = with_data(repository, "exp_long_epoch")
-    long = "--max_epoch 1 --num_iters_per_epoch 200 --save_minutes 0"
+    long = "--max_epoch 1 --num_iters_per_epoch 40 --save_minutes 0"
     output = train_until(folder, UNFINISHED, preempt, long)
     assert "enh_teacher: continued after" in output
     assert (folder / "enh_teacher" / "1epoch.pth").exists(), output
