@@ -27,7 +27,6 @@ _DISTILLATION_OPTIONS = (
     "distiller",
     "distiller_conf",
     "distill_weight",
-    "distill_updates",
     "distill_every",
     "student_features",
     "teacher_config",

@@ -38,8 +38,6 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
         teacher: A trained enhancement model; None if its estimates are part of the data.
         distiller: The distillation loss.
         distill_weight: Weight of the distillation loss beside the enhancement loss.
-        distill_updates: Training batches over which that weight falls linearly to 0; if 0, it
-            stays.
         distill_every: One training batch in so many is distilled, with so many times the weight;
             at the others the teacher does not run. (As regularisers are applied lazily in arXiv
             1912.04958.)
@@ -49,7 +47,7 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
         kwargs: Arguments of :class:`ESPnetEnhancementModel`, for the student.
 
     Raises:
-        ValueError: If weight or updates are negative, ``distill_every`` is below 1, or the two
+        ValueError: If the weight is negative, ``distill_every`` is below 1, or the two
             models normalise the mixture differently.
     """
 
@@ -59,7 +57,6 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
         teacher: ESPnetEnhancementModel | None,
         distiller: AbsDistiller,
         distill_weight: float = 1.0,
-        distill_updates: int = 0,
         distill_every: int = 1,
         student_tap: FeatureTap | None = None,
         teacher_tap: FeatureTap | None = None,
@@ -68,12 +65,9 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
         super().__init__(**kwargs)
         if distill_weight < 0:
             raise ValueError(f"distill_weight must not be negative, but is {distill_weight}")
-        if distill_updates < 0:
-            raise ValueError(f"distill_updates must not be negative, but is {distill_updates}")
         if distill_every < 1:
             raise ValueError(f"distill_every must be at least 1, but is {distill_every}")
-        self.distill_weight, self.distill_updates = distill_weight, distill_updates
-        self.distill_every = distill_every
+        self.distill_weight, self.distill_every = distill_weight, distill_every
         self.student_tap, self.teacher_tap = student_tap, teacher_tap
         for option in ("normalize_variance", "normalize_variance_per_ch"):
             if distiller.uses_reference and getattr(self, option):
@@ -159,7 +153,7 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
             loss = loss + 0 * sum(p.sum() for p in self.distiller.parameters())
         else:
             kd_loss, kd_stats = self._compared(*distill, speech_ref, speech_lengths)
-            loss = loss + self.distill_every * self.present_weight() * kd_loss
+            loss = loss + self.distill_every * self.distill_weight * kd_loss
             parts |= {"kd_loss": kd_loss.detach(), **kd_stats}
         stats |= force_gatherable({"loss": loss.detach(), **parts}, loss.device)
         return loss, stats, weight, perm
@@ -182,13 +176,6 @@ class ESPnetEnhancementKDModel(ESPnetEnhancementModel):
             student, teacher = (replace(x, reference=reference) for x in (student, teacher))
         with torch.autocast(speech_ref[0].device.type, enabled=False):
             return self.distiller(student, teacher)
-
-    def present_weight(self) -> float:
-        """Weight of the distillation loss at the present update."""
-        if not self.distill_updates:
-            return self.distill_weight
-        left = 1 - (int(self.distiller.updates) - 1) / self.distill_updates
-        return self.distill_weight * max(0.0, left)
 
 
 def with_features(

@@ -79,12 +79,6 @@ class EnhancementKDTask(EnhancementTask):
             help="Weight of the distillation loss beside the enhancement loss",
         )
         group.add_argument(
-            "--distill_updates",
-            type=int,
-            default=0,
-            help="Training batches over which that weight falls linearly to 0; if 0, it stays",
-        )
-        group.add_argument(
             "--distill_every",
             type=int,
             default=1,
@@ -145,7 +139,6 @@ class EnhancementKDTask(EnhancementTask):
             teacher=teacher,
             distiller=distiller,
             distill_weight=args.distill_weight,
-            distill_updates=args.distill_updates,
             distill_every=args.distill_every,
             student_tap=student_tap,
             teacher_tap=teacher_tap,

@@ -122,7 +122,7 @@ def test_an_interrupted_epoch_ends_as_if_it_had_not_been(
 
 def test_a_distillation_counts_its_updates_on(teacher_files, lasting_data, tmp_path):
     def options(name):
-        changes = {"distill_every": 3, "distill_updates": 20, **MANY}
+        changes = {"distill_every": 3, **MANY}
         return [*kd_options(tmp_path / name, teacher_files, **changes), *lasting_data]
 
     run(enh_kd_train.main, options("cut"), 7)
