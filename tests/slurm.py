@@ -84,10 +84,10 @@ def running_slurm(folder: Path) -> Iterator[None]:
     processes = []
     try:
         processes.append(subprocess.Popen(munged, **quiet))
-        wait_until((folder / "munge.socket").is_socket, folder / "munge.log")
+        wait_for((folder / "munge.socket").is_socket, log=folder / "munge.log")
         for daemon in (["slurmctld", "-D", "-f", str(conf)], *slurmds):
             processes.append(subprocess.Popen(daemon, **quiet))
-        wait_until(lambda: idle_nodes() == NODES, folder / "slurmctld.log")
+        wait_for(lambda: idle_nodes() == NODES, log=folder / "slurmctld.log")
         yield
     finally:
         subprocess.run(["scancel", "--user", "root"], **quiet)
@@ -97,11 +97,11 @@ def running_slurm(folder: Path) -> Iterator[None]:
         del os.environ["SLURM_CONF"]
 
 
-def wait_until(ready: Callable[[], bool], log: Path) -> None:
-    """Wait for a daemon; its log where it does not come up in two minutes."""
-    deadline = time.monotonic() + 120
-    while not ready():
-        assert time.monotonic() < deadline, log.read_text() if log.exists() else f"no {log}"
+def wait_for(condition: Callable[[], bool], seconds: float = 240, log: Path | None = None) -> None:
+    """Wait; an error that shows the log if it takes longer."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, log and log.exists() and log.read_text()
         time.sleep(0.2)
 
 

@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 
 import pytest
@@ -20,7 +19,7 @@ from tests.recipes import (
     write_configs,
     write_recordings,
 )
-from tests.slurm import idle_nodes, running_slurm, why_not
+from tests.slurm import idle_nodes, running_slurm, wait_for, why_not
 
 pytestmark = [
     pytest.mark.slurm,
@@ -64,13 +63,6 @@ def with_data(root, expdir):
     folder.mkdir()
     (folder / "enh_stats_16k").symlink_to(recipe(root) / "exp" / "enh_stats_16k")
     return folder
-
-
-def wait_for(condition, seconds=240):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
 
 
 def test_every_stage_runs_as_jobs_and_trainings_on_both_nodes(repository, whole_run):

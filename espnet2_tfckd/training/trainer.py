@@ -121,7 +121,10 @@ class ResumableTrainer(Trainer):
 
 
 class KDTrainer(ResumableTrainer):
-    """Draws each epoch's calibration weights into ``images/calibration_weights/``."""
+    """Draws each epoch's calibration weights into ``images/calibration_weights/``.
+
+    Of an epoch that was interrupted, they are those of the batches since it was continued.
+    """
 
     @classmethod
     def train_one_epoch(cls, model, reporter, options, distributed_option, **kwargs):
